@@ -1,0 +1,1 @@
+"""Checkpoints: the durable memory. One file each; they never import each other."""

@@ -1,0 +1,115 @@
+"""What a Checkpoint must promise. The contract suite executes these sentences against every Checkpoint.
+
+Knows no concrete Checkpoint. It remembers and decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from syncd.model import CollectionState, Entry, Event, Failure, Kind, Report, RunRecord
+from syncd.sources.base import Known
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write for one Run of one Sync. `epoch` is bumped by whoever begins a Run; a commit with an older one is refused (fenced)."""
+
+    sync: str
+    run_id: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one transaction records of one Collection, all of it or nothing.
+
+    entries   added or replaced (clears the task's failure).
+    forgotten Entries to drop (and their failures).
+    failed    remembered until the task succeeds or is forgotten; only those with a task id.
+    cleared   tasks whose failure is over without a new Entry (unchanged after all).
+    events    lines for this Run's change feed.
+    notes     None forgets.
+    state     replaces the Collection's state; None leaves it.
+    """
+
+    entries: Sequence[Entry] = ()
+    forgotten: Sequence[str] = ()
+    failed: Sequence[Failure] = ()
+    cleared: Sequence[str] = ()
+    events: Sequence[Event] = ()
+    notes: Mapping[str, bytes | None] = field(default_factory=dict)
+    state: CollectionState | None = None
+
+
+class Checkpoint(Protocol):
+    """The durable memory of every Sync: Entries, Cursors, Run history.
+
+    - A commit that returned survives a power loss; one that did not return happened whole or not at all.
+    - Nothing is written but by the methods that say so; reading never writes.
+    - Raises CheckpointError for anything wrong with itself (corrupt, foreign, newer, full disk, fenced), OwnedError when another process holds it.
+    - Known objects may be used from several threads.
+    """
+
+    id: str
+    """A random name made with the Checkpoint; stands in `owner.json` (I6)."""
+
+    def begin(self, sync: str, run_id: str, kind: Kind, at: int) -> Lease:
+        """Start a Run: bumps the epoch and adds the Run to the history as unfinished. A killed Run before it stays without an end."""
+        ...
+
+    def commit(self, lease: Lease, collection: str, commit: Commit) -> None:
+        """Record durably, in one transaction. CheckpointError when fenced."""
+        ...
+
+    def drop(self, lease: Lease, collection: str) -> None:
+        """Forget a Collection that has no Entries left: its state, notes and failures."""
+        ...
+
+    def finish(self, lease: Lease, report: Report, at: int) -> None:
+        """End the Run in the history and keep the last 1,000 of this Sync."""
+        ...
+
+    def states(self, sync: str) -> dict[str, CollectionState]:
+        """Every Collection this Sync has a state of, by id."""
+        ...
+
+    def known(self, sync: str, collection: str) -> Known:
+        """A live view of the Collection's Entries; empty for an unknown one."""
+        ...
+
+    def size(self, sync: str, collection: str) -> int:
+        """How many live Entries there are; cheap, whatever their number."""
+        ...
+
+    def kept(self, sync: str, collection: str) -> int:
+        """How many Entries are marked kept."""
+        ...
+
+    def failures(self, sync: str) -> list[Failure]:
+        """Tasks failing now, by Collection and id."""
+        ...
+
+    def pending_feeds(self, sync: str) -> list[str]:
+        """Ids of Runs whose events wait to be written to a change feed, oldest first."""
+        ...
+
+    def events(self, sync: str, run_id: str) -> Iterator[Event]:
+        """That Run's events in the order they were committed; streamed, and may be read again."""
+        ...
+
+    def clear_events(self, lease: Lease, run_id: str) -> None:
+        """Drop a Run's events: their feed is durable in the Target."""
+        ...
+
+    def runs(self, sync: str, limit: int) -> list[RunRecord]:
+        """The last Runs, newest first."""
+        ...
+
+    def last_full(self, sync: str) -> int | None:
+        """When the last full Run that ended ok, partial or guarded began."""
+        ...
+
+    def close(self) -> None: ...

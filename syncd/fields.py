@@ -1,0 +1,41 @@
+"""The shapes that config fields share: every edge declares its own `Config` with them, the loader reads them all alike.
+
+Refuses to read files or the environment: that is the loader's work. Secrets are SecretStr, so that no repr, log or error shows them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, WithJsonSchema
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+
+
+def parse_duration(value: object) -> float:
+    """Seconds of `60s`, `1h30m`, `30d`; a bare number is refused, since nobody knows its unit (0 alone needs none). Raises ValueError."""
+    if value in (0, "0"):
+        return 0.0
+    text = value.strip() if isinstance(value, str) else ""
+    if not text or _DURATION.sub("", text):
+        raise ValueError("not a duration: write a number and a unit, like 60s, 10m, 24h or 30d")
+    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(lambda value: value if isinstance(value, float) else parse_duration(value)),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": r"^(0|(\d+(\.\d+)?(ms|s|m|h|d|w))+)$", "examples": ["60s", "24h", "30d"]}),
+]
+"""Seconds, written with a unit."""
+
+Secret = SecretStr
+"""Text that is never shown. In the file, `x_file: PATH` may stand for any secret `x`."""
+
+
+class Fields(BaseModel):
+    """Base of every part of the config: unknown keys are errors, values never change after loading and never appear in error texts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)

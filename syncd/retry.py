@@ -1,0 +1,55 @@
+"""Retrying what is worth retrying, and counting every try.
+
+Retries TransientError alone (a deny-list would retry each new permanent error by default). Refuses to sleep by itself: the Clock waits, so a stop request interrupts.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from syncd.clock import Clock
+from syncd.errors import SyncdError, TransientError
+
+T = TypeVar("T")
+
+
+class Retry:
+    """One policy for one edge. `requests` counts every try, from any thread.
+
+    retry_for: seconds from the first try until the last may start; first, longest: bounds of one pause in seconds (doubled each time, with full jitter;
+    a `retry_after` from the other side is obeyed as a minimum).
+    """
+
+    def __init__(self, clock: Clock, *, retry_for: float, exhausted: type[SyncdError], first: float = 0.2, longest: float = 15.0) -> None:
+        self._clock = clock
+        self._retry_for = retry_for
+        self._exhausted = exhausted
+        self._first = first
+        self._longest = longest
+        self._lock = threading.Lock()
+        self._random = random.Random()  # noqa: S311 - jitter, not a secret
+        self.requests = 0
+
+    def call(self, attempt: Callable[[], T], *, tries: int | None = None) -> T:
+        """The result of `attempt`. After `tries` or `retry_for` the last TransientError becomes `exhausted`; any other error passes at once."""
+        end = self._clock.monotonic() + self._retry_for
+        number = 0
+        while True:
+            number += 1
+            with self._lock:
+                self.requests += 1
+            try:
+                return attempt()
+            except TransientError as error:
+                pause = self._pause(number, error.retry_after)
+                if (tries is not None and number >= tries) or self._clock.monotonic() + pause > end:
+                    raise self._exhausted(f"{error} (gave up after {number} {'try' if number == 1 else 'tries'})") from error
+            self._clock.wait(pause)
+
+    def _pause(self, number: int, retry_after: float | None) -> float:
+        ceiling = min(self._longest, self._first * 2 ** min(number - 1, 10))
+        pause = self._random.uniform(0, ceiling)
+        return pause if retry_after is None else max(pause, retry_after)

@@ -1,0 +1,137 @@
+"""What a Source must promise. The contract suite executes these sentences against every Source.
+
+Knows no concrete Source. A Source reads and never writes; it decides nothing about files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Protocol
+
+from syncd.model import Collection, Counts, Entry, Failure, Gone, Task
+
+
+class Known(Protocol):
+    """What the Checkpoint holds of one Collection, read-only, as of its last commit. May be used from another thread than the one that commits.
+
+    Entries marked `kept` are gone from the Source: `entries` returns them, nothing else counts or lists them.
+    """
+
+    def entries(self, tasks: Sequence[str]) -> dict[str, Entry]:
+        """The Entries of those tasks that have one."""
+        ...
+
+    def counts(self, low: int, high: int) -> Counts:
+        """Sums over live Entries whose id is an integer with low <= id <= high."""
+        ...
+
+    def ids(self, low: int, high: int) -> list[str]:
+        """Integer ids of live Entries with low <= id <= high, ascending. Ask for small ranges: the answer is held in memory."""
+        ...
+
+    def all_ids(self) -> Iterator[str]:
+        """Ids of every live Entry, integers first and ascending, then texts in code point order; streamed."""
+        ...
+
+    def last_id(self) -> int:
+        """The greatest integer id of a live Entry; 0 when there is none."""
+        ...
+
+    def with_drafts(self) -> list[str]:
+        """Ids of live Entries whose task held drafts."""
+        ...
+
+    def failing(self) -> list[str]:
+        """Ids of tasks that failed in an earlier Run and have not succeeded since."""
+        ...
+
+    def notes(self, names: Sequence[str]) -> dict[str, bytes]:
+        """What the Source asked to remember under those names (see Batch.notes)."""
+        ...
+
+    def all_notes(self) -> Iterator[tuple[str, bytes]]:
+        """Every note, by name; streamed."""
+        ...
+
+    def note_count(self) -> int:
+        """How many notes there are."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step of a reading: what a single commit will cover, a few megabytes at most unless one task is larger.
+
+    tasks     whole bodies; no id twice in one Batch.
+    failed    tasks (or parts of the Collection) that could not be read.
+    missing   ids the Checkpoint holds and a complete listing lacks: candidates for deletion, not yet confirmed.
+    position  full readings of Sources that can resume: everything up to here is in this Batch or an earlier one; passed back as `position`
+              after a crash. None: cannot resume here.
+    cursor    the Cursor this reading earns once everything it yielded is safe: the Source's own time, taken before its first listing began.
+              Every Batch may carry it (the same value each time); None: the Cursor stays.
+    notes     facts to remember with this commit, by name; None forgets one. Recorded only if none of the Batch's tasks failed to be put.
+    """
+
+    tasks: Sequence[Task] = ()
+    failed: Sequence[Failure] = ()
+    missing: Sequence[str] = ()
+    position: str | None = None
+    cursor: int | None = None
+    notes: Mapping[str, bytes | None] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Where tasks are read.
+
+    - A listing is complete or it raises: a short, empty, truncated, refused or foreign answer is an error, never an absence (I4).
+    - Raises SourceError or AccessError for the whole, yields a Failure for one task; transient faults are retried inside (`retry_for`).
+      Errors raised while iterating are translated like those raised by calls.
+    - Values are what the Source sent (I7).
+    - Not used by two Runs at a time; `changes` runs in a thread of its own while `confirm` and `settings` are not being called.
+    """
+
+    requests: int
+    """Every try of a request to the Source since it was opened."""
+
+    def collections(self) -> list[Collection]:
+        """All Collections the config selects, complete or raises. Ids are unique."""
+        ...
+
+    def changes(
+        self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True
+    ) -> Iterator[Batch]:
+        """Stream the tasks whose Revision the Checkpoint does not hold and that changed at or after `since` (microseconds, Source's time), and
+        what else is found to be missed (section 4 of the design); None reads every body from `position` on.
+
+        A task may come although nothing changed; it is skipped by its digest. A full reading from the beginning, and each incremental one,
+        yields in `missing` every id the Checkpoint holds and the Source no longer has, as far as it can know; one resumed at a position yields none.
+        The order of tasks is the Source's. `drafts`: also look at what can only be listed, not dated.
+        """
+        ...
+
+    def confirm(self, collection: Collection, tasks: Sequence[str]) -> dict[str, Gone]:
+        """Ask for exactly these ids; those proved absent and how. Ids still there, or not proved, are left out."""
+        ...
+
+    def confirm_collection(self, collection: Collection) -> bool:
+        """True only when the whole Collection is proved to be gone from the Source; False when it is still there (excluded by the config, say)."""
+        ...
+
+    def settings(self, collection: Collection) -> Mapping[str, object]:
+        """The Collection's settings as the Source gives them, less what changes by itself; becomes `_project.json`."""
+        ...
+
+    def close(self) -> None:
+        """Release connections. Polite only: not closing loses nothing."""
+        ...
+
+
+Selection = Mapping[str, Sequence[str]]
+"""What a Sync selects, by kind (`projects`, `datasets`, ...): ids or title patterns with `*`, `?` and `[...]`; an absent kind is not restricted."""
+
+
+def selected(patterns: Sequence[str] | None, collection_id: str, title: str) -> bool:
+    """Whether a Collection is among `patterns`: its exact id, or a title pattern, case-sensitive; None selects everything."""
+    return patterns is None or any(pattern == collection_id or fnmatchcase(title, pattern) for pattern in patterns)

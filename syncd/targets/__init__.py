@@ -1,0 +1,1 @@
+"""Targets: where files are written. One file each; they never import each other."""
