@@ -1,0 +1,417 @@
+"""The real Label Studio, started for tests, and what seeds it.
+
+`LabelStudio` runs one server process on SQLite, or on a given `Postgres`; several may share one `Postgres`. First starts are slow (migrations),
+so the migrated data folder is kept as a template beside the installation and copied for each start.
+Refuses to start on a busy port: the server would silently take the next one. Never touches processes it did not start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import httpx
+
+VERSION = "1.23.2"
+HOME = Path(__file__).resolve().parents[2] / ".venv-label-studio"
+TEMPLATES = HOME / f"templates-{VERSION}"
+EMAIL = "ann@example.com"
+PASSWORD = "only-for-tests"
+TOKEN = "0123456789abcdef0123456789abcdef01234567"
+START_TIMEOUT = 180.0  # seconds; a first start runs all migrations
+STOP_TIMEOUT = 20.0
+IMPORT_CHUNK = 500  # larger imports may lose annotations on SQLite
+
+_QUIET = {
+    "LABEL_STUDIO_LATEST_VERSION_CHECK": "false",
+    "COLLECT_ANALYTICS": "false",
+    "SENTRY_DSN": "",
+    "FRONTEND_SENTRY_DSN": "",
+    "LABEL_STUDIO_SSRF_PROTECTION_ENABLED": "false",
+    "SECRET_KEY": "only-for-tests-and-the-same-for-every-server-of-one-database",
+}
+
+CONFIGS = {
+    "bbox": '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image"><Label value="Cat"/><Label value="Dog"/>'
+    "</RectangleLabels></View>",
+    "ner": '<View><Labels name="ner" toName="text"><Label value="PER"/><Label value="ORG"/></Labels><Text name="text" value="$text"/></View>',
+    "choices": '<View><Text name="text" value="$text"/><Choices name="mood" toName="text"><Choice value="good"/>'
+    '<Choice value="bad"/></Choices></View>',
+    "audio": '<View><Audio name="audio" value="$audio"/><TextArea name="words" toName="audio"/></View>',
+}
+
+
+def missing() -> str:
+    """Why the real Label Studio can't be run here; empty when it can."""
+    return "" if (HOME / "bin" / "label-studio").exists() else "Label Studio is not installed: run .ci/label-studio"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _refuse_busy(port: int) -> None:
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise RuntimeError(f"port {port} is busy")
+
+
+class _Process:
+    """A child in a process group of its own, its output in a file; stopping it stops the group."""
+
+    def __init__(self, command: Sequence[str | Path], log: Path, *, env: Mapping[str, str] | None = None, user: str | None = None) -> None:
+        self.log = log
+        self._out: IO[bytes] = log.open("ab")
+        self._child = subprocess.Popen(
+            command, stdout=self._out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, user=user, start_new_session=True, cwd=log.parent
+        )
+        self.pid = self._child.pid
+
+    def alive(self) -> bool:
+        return self._child.poll() is None
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        for sign in (how, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, sign)
+            try:
+                self._child.wait(STOP_TIMEOUT)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        self._out.close()
+
+    def tail(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:]
+
+
+def _copy_template(name: str, into: Path) -> bool:
+    if not (TEMPLATES / name).exists():
+        return False
+    shutil.copytree(TEMPLATES / name, into, dirs_exist_ok=True)
+    return True
+
+
+def _keep_template(name: str, source: Path) -> None:
+    """Atomic: a template is there whole or not at all, whoever else makes one."""
+    TEMPLATES.mkdir(exist_ok=True)
+    half = Path(tempfile.mkdtemp(dir=TEMPLATES, prefix=".half-"))
+    shutil.copytree(source, half / "copy")
+    with contextlib.suppress(OSError):  # somebody else was faster
+        (half / "copy").rename(TEMPLATES / name)
+    shutil.rmtree(half)
+
+
+class Postgres:
+    """A private PostgreSQL cluster with a migrated Label Studio database, on loopback, without fsync."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._folder = Path(tempfile.mkdtemp(prefix="syncd-pg-"))
+        self._folder.chmod(0o755)
+        self._data = self._folder / "data"
+        self._user = "postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
+        self._process: _Process | None = None
+        self.env = {
+            "DJANGO_DB": "default",
+            "POSTGRE_NAME": "postgres",
+            "POSTGRE_USER": "postgres",
+            "POSTGRE_PASSWORD": "",
+            "POSTGRE_HOST": "127.0.0.1",
+            "POSTGRE_PORT": str(self.port),
+        }
+
+    @staticmethod
+    def missing() -> str:
+        """Why PostgreSQL can't be run here; empty when it can."""
+        return "" if Postgres._programs() else "PostgreSQL is not installed: run .ci/label-studio"
+
+    @staticmethod
+    def _programs() -> Path | None:
+        return next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+
+    def __enter__(self) -> Self:
+        if not (TEMPLATES / "postgres").exists():
+            self._make_template()
+        _copy_template("postgres", self._data)
+        self._start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _program(self, name: str) -> Path:
+        folder = self._programs()
+        if folder is None:
+            raise RuntimeError(self.missing())
+        return folder / name
+
+    def _make_template(self) -> None:
+        self._folder.chmod(0o777)
+        initdb: list[str | Path] = [self._program("initdb"), "-D", self._data, "-U", "postgres", "--auth=trust", "-E", "UTF8", "--no-locale", "-N"]
+        subprocess.run(initdb, check=True, capture_output=True, user=self._user, cwd="/")
+        self._folder.chmod(0o755)
+        self._start()
+        with LabelStudio(database=self):
+            pass
+        self._stop()
+        _keep_template("postgres", self._data)
+        shutil.rmtree(self._data)
+
+    def _start(self) -> None:
+        self._data.chmod(0o700)
+        if self._user:
+            for path in (self._data, *self._data.rglob("*")):
+                shutil.chown(path, self._user, self._user)
+        log = self._folder / "postgres.log"
+        options = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+        self._process = _Process([self._program("postgres"), "-D", self._data, "-p", str(self.port), *options], log, user=self._user)
+        end = time.monotonic() + 60
+        while "ready to accept connections" not in self._process.tail():
+            if not self._process.alive() or time.monotonic() > end:
+                raise RuntimeError(f"PostgreSQL did not start:\n{self._process.tail()}")
+            time.sleep(0.1)
+
+    def _stop(self) -> None:
+        if self._process:
+            self._process.stop(signal.SIGINT)  # PostgreSQL's fast shutdown
+            self._process.log.unlink()
+            self._process = None
+
+
+class LabelStudio:
+    """One server process. `url`, `log` and `api` (a client with the admin's legacy token) are for tests."""
+
+    def __init__(self, *, port: int | None = None, database: Postgres | None = None) -> None:
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.api = Client(self.url, f"Token {TOKEN}")
+        self._database = database
+        self._folder = Path(tempfile.mkdtemp(prefix="syncd-ls-"))
+        self.log = self._folder / "server.log"
+        self._process: _Process | None = None
+        self._pat = ""
+
+    def __enter__(self) -> Self:
+        if missing():
+            raise RuntimeError(missing())
+        data = self._folder / "data"
+        if self._database is None and not _copy_template("sqlite", data):
+            self._start(data)
+            self.stop()
+            _keep_template("sqlite", data)
+        data.mkdir(exist_ok=True)
+        self._start(data)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.api.close()
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _start(self, data: Path) -> None:
+        _refuse_busy(self.port)
+        account = ["--username", EMAIL, "--password", PASSWORD, "--user-token", TOKEN, "--enable-legacy-api-token"]
+        where = ["-p", str(self.port), "--internal-host", "127.0.0.1", "--data-dir", data]
+        database = self._database.env if self._database else {"DJANGO_DB": "sqlite"}
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("LABEL_STUDIO", "POSTGRE", "DJANGO"))}
+        command: list[str | Path] = [HOME / "bin" / "label-studio", "start", "-b", *where, *account]
+        self._process = _Process(command, self.log, env=env | _QUIET | database)
+        self._wait_until_ready()
+
+    def _wait_until_ready(self) -> None:
+        assert self._process
+        end = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < end and self._process.alive():
+            with contextlib.suppress(httpx.HTTPError, AssertionError):
+                self.api.get("/api/projects/", page_size=1)
+                return
+            time.sleep(0.2)
+        tail = self._process.tail()
+        self.stop()
+        raise RuntimeError(f"Label Studio did not start:\n{tail}")
+
+    def stop(self) -> None:
+        """Stop the whole process group; safe to repeat."""
+        if self._process:
+            self._process.stop()
+            self._process = None
+
+    def allow_legacy_tokens(self, allowed: bool) -> None:
+        """Switch legacy tokens on or off. Speaks with a personal access token, which works either way."""
+        with self.with_pat() as client:
+            client.post("/api/jwt/settings", {"legacy_api_tokens_enabled": allowed, "api_tokens_enabled": True, "api_token_ttl_days": 73000})
+
+    def pat(self) -> str:
+        """The admin's personal access token (there can be one valid one at a time, and its text is shown once)."""
+        if not self._pat:
+            self._pat = str(self.api.post("/api/token/")["token"])
+        return self._pat
+
+    def with_pat(self) -> Client:
+        """A client with a fresh access token made from the PAT; valid 300 s."""
+        answer = httpx.post(f"{self.url}/api/token/refresh/", json={"refresh": self.pat()}, timeout=60)
+        return Client(self.url, f"Bearer {answer.json()['access']}")
+
+
+class Client:
+    """The server's API in few words; every answer's status is checked. Safe for one thread."""
+
+    def __init__(self, url: str, authorization: str) -> None:
+        self.http = httpx.Client(base_url=url, headers={"Authorization": authorization}, timeout=300)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.http.close()
+
+    def call(self, method: str, path: str, body: object = None, *, raw: bytes | None = None, **params: Any) -> Any:
+        """The parsed answer (None without one). AssertionError for any status but 2xx."""
+        content = {"content": raw, "headers": {"Content-Type": "application/json"}} if raw is not None else {"json": body}
+        answer = self.http.request(method, path, params=params, **(content if body is not None or raw is not None else {}))
+        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text[:600]}"
+        return answer.json() if answer.content else None
+
+    def get(self, path: str, **params: Any) -> Any:
+        return self.call("GET", path, **params)
+
+    def post(self, path: str, body: object = None, **params: Any) -> Any:
+        return self.call("POST", path, body, **params)
+
+    def patch(self, path: str, body: object) -> Any:
+        return self.call("PATCH", path, body)
+
+    def delete(self, path: str) -> Any:
+        return self.call("DELETE", path)
+
+    def project(self, title: str = "Cats", config: str = "bbox", **fields: Any) -> Project:
+        """A new project; `config` names one of CONFIGS."""
+        made = self.post("/api/projects/", {"title": title, "label_config": CONFIGS[config], **fields})
+        return Project(self, int(made["id"]))
+
+    def user(self, email: str, first_name: str = "", last_name: str = "") -> int:
+        """A new member of the organisation; its id."""
+        made = self.post("/api/users/", {"email": email, "username": email.split("@", 1)[0], "first_name": first_name, "last_name": last_name})
+        return int(made["id"])
+
+
+class Project:
+    """One project and what tests do to it."""
+
+    def __init__(self, api: Client, project_id: int) -> None:
+        self.api = api
+        self.id = project_id
+
+    def add(self, tasks: Sequence[Mapping[str, Any]], chunk: int = IMPORT_CHUNK) -> list[int]:
+        """Import tasks and return their ids in order. What the server says it took is compared with what was sent."""
+        ids: list[int] = []
+        for start in range(0, len(tasks), chunk):
+            part = tasks[start : start + chunk]
+            answer = self.api.post(f"/api/projects/{self.id}/import", part, return_task_ids="true")
+            took = answer["task_count"], answer["annotation_count"], answer["prediction_count"]
+            assert took == (len(part), sum(len(t.get("annotations", ())) for t in part), sum(len(t.get("predictions", ())) for t in part)), took
+            ids += answer["task_ids"]
+        return ids
+
+    def ids(self) -> list[int]:
+        return [int(task["id"]) for task in self.tasks(fields="task_only", include="id")]
+
+    def tasks(self, **params: Any) -> list[dict[str, Any]]:
+        """Every task as the list API shows it (fields=all, resolve_uri=false), by id."""
+        found: list[dict[str, Any]] = []
+        params = {"fields": "all", "resolve_uri": "false"} | params
+        while True:
+            items = [{"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": int(found[-1]["id"]) if found else 0}]
+            query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
+            page = self.api.get("/api/tasks", project=self.id, page=1, page_size=1000, query=json.dumps(query), **params)["tasks"]
+            if not page:
+                return found
+            found += page
+
+    def task(self, task_id: int) -> dict[str, Any]:
+        found: dict[str, Any] = self.api.get(f"/api/tasks/{task_id}/", resolve_uri="false")
+        return found
+
+    def annotate(self, task_id: int, **fields: Any) -> int:
+        return int(self.api.post(f"/api/tasks/{task_id}/annotations/", {"result": [box()], **fields})["id"])
+
+    def predict(self, task_id: int, **fields: Any) -> int:
+        return int(self.api.post("/api/predictions/", {"task": task_id, "result": [box()], "score": 0.5, "model_version": "m1", **fields})["id"])
+
+    def draft(self, task_id: int, annotation: int | None = None, **fields: Any) -> int:
+        path = f"/api/tasks/{task_id}/" + (f"annotations/{annotation}/drafts" if annotation else "drafts")
+        return int(self.api.post(path, {"result": [box()], "lead_time": 1.5, **fields})["id"])
+
+    def action(self, name: str, tasks: Sequence[int] | None = None, **fields: Any) -> Any:
+        """A Data Manager action on these tasks, or on all."""
+        chosen = {"all": True, "excluded": []} if tasks is None else {"all": False, "included": list(tasks)}
+        body = {"ordering": [], "filters": {"conjunction": "and", "items": []}, "selectedItems": chosen, **fields}
+        return self.api.post("/api/dm/actions", body, id=name, project=self.id)
+
+    def change(self, **fields: Any) -> None:
+        self.api.patch(f"/api/projects/{self.id}/", fields)
+
+    def remove(self) -> None:
+        self.api.delete(f"/api/projects/{self.id}/")
+
+
+def box(label: str = "Cat", x: float = 10.0) -> dict[str, Any]:
+    """One region of the `bbox` config."""
+    value = {"x": x, "y": 20, "width": 30, "height": 40.5, "rotation": 0, "rectanglelabels": [label]}
+    return {
+        "id": f"r{x}",
+        "type": "rectanglelabels",
+        "from_name": "label",
+        "to_name": "image",
+        "original_width": 640,
+        "original_height": 480,
+        "value": value,
+    }
+
+
+def sample(number: int, annotations: int = 1, predictions: int = 0, **data: Any) -> dict[str, Any]:
+    """One importable task of the `bbox` config."""
+    return {
+        "data": {"image": f"https://images.example.com/{number}.jpg", "n": number, **data},
+        "annotations": [{"result": [box(x=float(n))], "lead_time": 1.25} for n in range(annotations)],
+        "predictions": [{"result": [box("Dog", x=float(n))], "score": 0.25, "model_version": "m1"} for n in range(predictions)],
+    }
+
+
+@contextlib.contextmanager
+def background(work: Any, *args: Any) -> Iterator[threading.Thread]:
+    """Run `work` in a thread while the body runs; an error in it is raised at the end."""
+    errors: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            work(*args)
+        except BaseException as error:  # noqa: BLE001 - handed to the test's own thread below
+            errors.append(error)
+
+    thread = threading.Thread(target=guarded, daemon=True)
+    thread.start()
+    yield thread
+    thread.join(300)
+    assert not thread.is_alive(), "the background work did not end"
+    if errors:
+        raise errors[0]
