@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationInfo, WithJsonSchema
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
@@ -16,7 +16,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 
 def parse_duration(value: object) -> float:
     """Seconds of `60s`, `1h30m`, `30d`; a bare number is refused, since nobody knows its unit (0 alone needs none). Raises ValueError."""
-    if value in (0, "0"):
+    if value in (0, "0") and not isinstance(value, bool):
         return 0.0
     text = value.strip() if isinstance(value, str) else ""
     if not text or _DURATION.sub("", text):
@@ -24,9 +24,22 @@ def parse_duration(value: object) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
 
 
+def format_duration(seconds: float) -> str:
+    """The shortest text that `parse_duration` reads as these seconds, in one unit: `24h` for 86400."""
+    for unit in ("w", "d", "h", "m", "s"):
+        if seconds >= _UNITS[unit] and seconds % _UNITS[unit] == 0:
+            return f"{seconds / _UNITS[unit]:.0f}{unit}"
+    return f"{seconds * 1000:.0f}ms" if seconds else "0s"
+
+
+def _seconds(value: object, info: ValidationInfo) -> float:
+    # Code says seconds as a float; a file, which the loader reads with a context, must name the unit.
+    return value if isinstance(value, float) and info.context is None else parse_duration(value)
+
+
 Duration = Annotated[
     float,
-    BeforeValidator(lambda value: value if isinstance(value, float) else parse_duration(value)),
+    BeforeValidator(_seconds),
     WithJsonSchema({"type": ["string", "integer"], "pattern": r"^(0|(\d+(\.\d+)?(ms|s|m|h|d|w))+)$", "examples": ["60s", "24h", "30d"]}),
 ]
 """Seconds, written with a unit."""

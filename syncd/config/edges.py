@@ -1,0 +1,50 @@
+"""The concrete Sources, Targets and Checkpoints: the only place that knows them, and only by name.
+
+An edge is imported when a config uses it, never before: their libraries are slow to load. Adding one is adding its name here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from syncd.checkpoint.base import Checkpoint
+from syncd.clock import Clock
+from syncd.config.shape import Config
+from syncd.fields import Fields
+from syncd.sources.base import Source
+from syncd.targets.base import Target
+
+SOURCES: Mapping[str, tuple[str, ...]] = {"label_studio": ("projects",), "files": ("projects",)}
+"""Each type of Source and the kinds of Collection it knows."""
+TARGETS = ("local", "s3", "gcs")
+NAMES = {"sources": tuple(SOURCES), "targets": TARGETS}
+
+
+def config_class(section: str, edge: str) -> type[Fields]:
+    """The `Config` of an edge: section is `sources` or `targets`, edge one of its NAMES."""
+    config: type[Fields] = importlib.import_module(f"syncd.{section}.{edge}").Config
+    return config
+
+
+def open_source(config: Config, sync: str, clock: Clock) -> Source:
+    """The Source of that Sync, restricted to what the Sync selects."""
+    rules = config.syncs[sync]
+    chosen = config.sources[rules.source]
+    source: Source = importlib.import_module(type(chosen).__module__).open(chosen, rules.selection(), clock)
+    return source
+
+
+def open_target(config: Config, sync: str, clock: Clock) -> Target:
+    """The Target of that Sync."""
+    chosen = config.targets[config.syncs[sync].target]
+    target: Target = importlib.import_module(type(chosen).__module__).open(chosen, clock)
+    return target
+
+
+def open_checkpoint(config: Config, *, read_only: bool = False) -> Checkpoint:
+    """The Checkpoint of all Syncs. Raises OwnedError when another process holds it (never when read_only)."""
+    folder: Path = config.state
+    checkpoint: Checkpoint = importlib.import_module("syncd.checkpoint.sqlite").open(folder, read_only=read_only)
+    return checkpoint
