@@ -1,0 +1,205 @@
+"""The file behind the SQLite Checkpoint: its schema and migrations, the lock on its folder, its connections, its errors.
+
+Refuses to touch a file that is not syncd's, or that a newer syncd wrote. Knows nothing of Entries or Runs beyond their columns.
+Rules: a migration is one more entry of MIGRATIONS, never an edit of an old one; all pending ones are one transaction.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from syncd.errors import CheckpointError, OwnedError
+
+APPLICATION_ID = 0x73796E63
+_WAIT = 30  # seconds for another connection's lock: held for milliseconds only
+_WAL_BYTES = 16 << 20  # the WAL file is cut to this after a large transaction
+_ADVICE = "restore it from a copy, or move it away: that costs a scan of the Source, never data (then `syncd sync --take-over` inherits the place)"
+
+# Ids, names and titles are BLOBs of UTF-8 that also holds lone surrogates; an id that is an integer is an INTEGER. SQLite orders INTEGER before BLOB
+# and BLOBs byte by byte: integers first, then texts by code point. `task` has no type, so that SQLite converts nothing.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "CREATE TABLE checkpoint (id TEXT NOT NULL)",
+        "INSERT INTO checkpoint VALUES (lower(hex(randomblob(16))))",
+        # last_full stands here since the history may be shorter than full_every.
+        "CREATE TABLE sync (name TEXT PRIMARY KEY, epoch INTEGER NOT NULL, last_full INTEGER) WITHOUT ROWID",
+        # live, kept: Entries. tasks, annotations, predictions: sums over the live ones with an integer id. title NULL: no state.
+        """CREATE TABLE collection (no INTEGER PRIMARY KEY, sync TEXT NOT NULL, id BLOB NOT NULL, title BLOB, created_at INTEGER, listed INTEGER,
+           cursor INTEGER, position BLOB, pass_cursor INTEGER, settings BLOB, drafts_at INTEGER,
+           live INTEGER NOT NULL DEFAULT 0, kept INTEGER NOT NULL DEFAULT 0,
+           tasks INTEGER NOT NULL DEFAULT 0, annotations INTEGER NOT NULL DEFAULT 0, predictions INTEGER NOT NULL DEFAULT 0, UNIQUE (sync, id))""",
+        """CREATE TABLE entry (collection INTEGER NOT NULL, task NOT NULL, created_at INTEGER NOT NULL, last_activity INTEGER NOT NULL,
+           counters TEXT NOT NULL, tasks INTEGER NOT NULL, annotations INTEGER NOT NULL, predictions INTEGER NOT NULL, digest BLOB NOT NULL,
+           size INTEGER NOT NULL, etag BLOB NOT NULL, drafts INTEGER NOT NULL, kept INTEGER NOT NULL,
+           PRIMARY KEY (collection, task)) WITHOUT ROWID""",
+        "CREATE INDEX entry_drafts ON entry (collection, task) WHERE drafts = 1 AND kept = 0",
+        """CREATE TABLE failure (collection INTEGER NOT NULL, task NOT NULL, error BLOB NOT NULL, last_activity INTEGER,
+           PRIMARY KEY (collection, task)) WITHOUT ROWID""",
+        "CREATE TABLE note (collection INTEGER NOT NULL, name BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (collection, name)) WITHOUT ROWID",
+        # events: number of the last one committed; cleared: number of the last one that stands in a durable feed.
+        """CREATE TABLE run (no INTEGER PRIMARY KEY, sync TEXT NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL, started_at INTEGER NOT NULL,
+           finished_at INTEGER, status TEXT, report TEXT NOT NULL DEFAULT '{}',
+           events INTEGER NOT NULL DEFAULT 0, cleared INTEGER NOT NULL DEFAULT 0, UNIQUE (sync, id))""",
+        "CREATE INDEX run_sync ON run (sync)",
+        """CREATE TABLE event (run INTEGER NOT NULL, no INTEGER NOT NULL, op TEXT NOT NULL, why TEXT NOT NULL, project BLOB NOT NULL, task,
+           digest BLOB NOT NULL, last_activity INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (run, no)) WITHOUT ROWID""",
+    ),
+)
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """The one place where SQLite's and the system's errors become CheckpointError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise CheckpointError(_explain(error, path)) from error
+    except (OSError, OverflowError) as error:
+        raise CheckpointError(f"the Checkpoint {path} can't be used: {error}") from error
+
+
+def _explain(error: sqlite3.Error, path: Path) -> str:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind, the rest its detail
+    if code == sqlite3.SQLITE_FULL:
+        return f"the disk of the Checkpoint {path} is full: make room and run again, nothing recorded is lost"
+    if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
+        return f"the Checkpoint {path} can't be opened or written ({error}): check the folder's owner and permissions, and that its disk is writable"
+    if code == sqlite3.SQLITE_NOTADB:
+        return f"{path} is not a Checkpoint, or is damaged ({error}): {_ADVICE}"
+    if code == sqlite3.SQLITE_CORRUPT:
+        return f"the Checkpoint {path} is damaged ({error}): {_ADVICE}"
+    return f"the Checkpoint {path} failed ({error}, {getattr(error, 'sqlite_errorname', 'no code')}): check its disk and run again"
+
+
+def make_folder(folder: Path) -> None:
+    """Create it for its owner alone, durably. One that exists is left as it is."""
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        return
+    handle = os.open(folder.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def take_lock(folder: Path) -> int:
+    """The descriptor that holds the folder until it is closed, or the process dies. Raises OwnedError naming the pid that has it."""
+    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, b"%d\n" % os.getpid(), 0)
+    except BlockingIOError as error:
+        owner = os.pread(handle, 20, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(handle)
+        raise OwnedError(f"another syncd (pid {owner}) uses the state folder {folder}: stop it, or give this one another `state:`") from error
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def connect(path: Path, query: str) -> sqlite3.Connection:
+    """A connection that may move between threads. query: SQLite's URI parameters, such as `mode=ro`."""
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?{query}", uri=True, timeout=_WAIT, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA synchronous = FULL")  # a commit that returned survives a power loss
+        db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """The connection that writes: creates the file, or checks and migrates it."""
+    db = connect(path, "mode=rwc")
+    try:
+        _migrate(db, path)
+        db.execute("PRAGMA cache_size = -16384")  # KiB
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection beside the writer's."""
+    db = connect(path, "mode=rw")
+    db.execute("PRAGMA query_only = ON")
+    return db
+
+
+def open_snapshot(path: Path) -> sqlite3.Connection:
+    """A connection that leaves no trace, whether another process writes or none. For one short reading: what it sees may be past at the next.
+
+    Opening a WAL database creates its -wal and -shm files unless SQLite is told that nobody writes, which is true while there is no -wal file.
+    """
+    live = path.with_name(path.name + "-wal").exists()
+    db = connect(path, "mode=ro" if live else "mode=ro&immutable=1") if path.exists() else sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        version = _version(db, path)
+    except BaseException:
+        db.close()
+        raise
+    if version == len(MIGRATIONS):
+        return db
+    db.close()
+    if version == 0:
+        return _empty()
+    raise CheckpointError(f"the Checkpoint {path} was written by an older syncd: `syncd sync` brings it up to date")
+
+
+def _empty() -> sqlite3.Connection:
+    db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    _upgrade(db, 0)
+    db.execute("UPDATE checkpoint SET id = ''")
+    return db
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    """The schema version; 0 for a file without tables. Raises CheckpointError for a foreign or a newer one, before anything is changed."""
+    (owner,) = db.execute("PRAGMA application_id").fetchone()
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if (owner, version, tables) == (0, 0, 0):
+        return 0
+    if owner != APPLICATION_ID:
+        raise CheckpointError(f"{path} is a SQLite database of another program: move it away, or give another `state:`")
+    if version > len(MIGRATIONS):
+        raise CheckpointError(
+            f"the Checkpoint {path} was written by a newer syncd (schema {version}, this one knows {len(MIGRATIONS)}): use that syncd, or {_ADVICE}"
+        )
+    return int(version)
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    version = _version(db, path)
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts only before the first table: events come and go, their pages are given back
+    (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise CheckpointError(f"the disk of the Checkpoint {path} can't hold a write-ahead log: give a `state:` on a local disk")
+    if version < len(MIGRATIONS):
+        _upgrade(db, version)
+
+
+def _upgrade(db: sqlite3.Connection, version: int) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for step in MIGRATIONS[version:]:
+            for statement in step:
+                db.execute(statement)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
