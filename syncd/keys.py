@@ -1,0 +1,127 @@
+"""Where each file of a Target stands: ids to keys, one-to-one (I6).
+
+Pure, forward only. Refuses templates under which two tasks, or a task and syncd's own files, could meet.
+
+How an id is spelled, so that no two meet on any store, a file system that folds case or normalises Unicode included:
+- ASCII letters, digits and `-._@=, ` stay; any other character is percent-encoded (its UTF-8 bytes). So are a leading `_` (syncd's own names),
+  a leading or trailing `.` or space, the dot of a final `.json` (a task's folder never equals another one's file) and the first letter of a
+  Windows device name.
+- Upper-case letters stay readable; a suffix tells which they are: `~` and, in hex, one bit per character of the id from the first on. `IMG_01` is
+  `IMG_01~7`, `img_01` stays itself. (`%49%4D%47_01` would be as safe, and nobody could read it.)
+- More than 180 characters: the first 100, `~~` and the sha256 of the id. The empty id is `~`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from syncd.clock import format_date
+
+OWNER = "_syncd/owner.json"
+
+_LONGEST = 180  # leaves room for suffixes within the 255 bytes that file systems allow a name
+_KEPT = 100  # characters that stay readable of a longer one
+_UNSAFE = re.compile(
+    r"[^a-z0-9._@=, -] | \A[_.\ ] | [.\ ]\Z | \.(?=json\Z) | \A(?=(?:con|prn|aux|nul|com\d|lpt\d)(?:[.\ ]|\Z))[a-z]",
+    re.ASCII | re.IGNORECASE | re.VERBOSE,
+)
+_TRASHED = re.compile(r"\d{4}-\d\d-\d\d/[^/]+\.[0-9a-f]{12}\.json")
+_FIELD = re.compile(r"\{[^{}]*\}")
+_LITERAL = re.compile(r"[A-Za-z0-9._@=,/-]*")
+
+
+def feed(run_id: str) -> str:
+    """The key of a Run's change feed, in the folder of the day the Run began: a run id starts with `YYYYMMDD`."""
+    return f"_syncd/changes/{run_id[:4]}-{run_id[4:6]}-{run_id[6:8]}/{encode(run_id)}.ndjson"
+
+
+def encode(text: str) -> str:
+    """The one path part that stands for an id."""
+    part = _UNSAFE.sub(_percent, text)
+    if text != text.lower():
+        mask = sum(1 << index for index, letter in enumerate(text) if "A" <= letter <= "Z")
+        part += f"~{mask:x}" if mask else ""
+    if len(part) > _LONGEST:
+        return f"{part[:_KEPT]}~~{hashlib.sha256(_utf8(text)).hexdigest()}"
+    return part or "~"
+
+
+def decode(part: str) -> str:
+    """The id that a path part stands for; a shortened one stays as it is, since its id is in the file alone."""
+    if "~~" in part:
+        return part
+    return unquote(part.partition("~")[0], errors="surrogatepass")
+
+
+@dataclass(frozen=True, slots=True)
+class Trashed:
+    """What the key of a file in the trash says: ids, and the day (`YYYY-MM-DD`) it came there."""
+
+    project: str
+    task: str
+    day: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The keys of one Sync. Raises ValueError, in one sentence, for a template that is not one-to-one."""
+
+    template: str = "{project}/{task}.json"
+
+    def __post_init__(self) -> None:
+        if sorted(_FIELD.findall(self.template)) != ["{project}", "{task}"]:
+            raise ValueError("the key must hold {project} and {task}, each once, and no other field")
+        if not _LITERAL.fullmatch(_FIELD.sub("", self.template)):
+            raise ValueError("the key may hold, beside its two fields, only ASCII letters, digits and the characters . _ - @ = , /")
+        if "/" not in self.template.partition("{project}")[2].partition("{task}")[0]:
+            raise ValueError("the key must have {project} before {task} and a / between them, or two tasks could get one key")
+        if not self.template.endswith(".json"):
+            raise ValueError("the key must end in .json")
+        for part in self.template.split("/"):
+            if not part or part[0] in "._" or part[-1] == ".":
+                raise ValueError("no part of the key may be empty, begin with . or _ (syncd's own names do) or end with a dot")
+            if len(_FIELD.sub("", part)) > 255 - _LONGEST:
+                raise ValueError(f"no part of the key may have more than {255 - _LONGEST} characters beside its field")
+
+    def task(self, project: str, task: str) -> str:
+        """`<project>/<task>.json`, or what the template makes of it."""
+        return self.template.replace("{project}", encode(project)).replace("{task}", encode(task))
+
+    def folder(self, project: str) -> str:
+        """The prefix, ending in `/`, that every key of this Collection has and no key of another one."""
+        before, _, after = self.template.partition("{project}")
+        return f"{before}{encode(project)}{after.partition('/')[0]}/"
+
+    def settings(self, project: str) -> str:
+        """`<project>/_project.json`."""
+        return f"{self.folder(project)}_project.json"
+
+    def trash(self, project: str, task: str, digest: bytes, at: int) -> str:
+        """`<project>/_trash/<date>/<task>.<12 hex>.json`; `at` in microseconds, the UTC date of the deletion."""
+        return f"{self.folder(project)}_trash/{format_date(at)}/{encode(task)}.{digest.hex()[:12]}.json"
+
+    def trash_settings(self, project: str, digest: bytes, at: int) -> str:
+        """`<project>/_trash/<date>/_project.<12 hex>.json`."""
+        return f"{self.folder(project)}_trash/{format_date(at)}/_project.{digest.hex()[:12]}.json"
+
+    def trashed(self, key: str) -> Trashed | None:
+        """What a key in some Collection's trash stands for; None for any other key."""
+        folder, found, rest = key.partition("/_trash/")
+        day, _, name = rest.partition("/")
+        before, _, after = self.template.partition("{project}")
+        after = after.partition("/")[0]
+        if not found or not _TRASHED.fullmatch(rest) or not folder.startswith(before) or not folder.endswith(after):
+            return None
+        project = folder[len(before) : len(folder) - len(after)]
+        return Trashed(decode(project), decode(name.rsplit(".", 2)[0]), day) if project and "/" not in project else None
+
+
+def _percent(found: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in _utf8(found[0]))
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # file names may hold bytes that are no text
