@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import boto3
+import httpx
 import obstore
 import pytest
+from botocore.config import Config as BotoConfig
 from google.api_core.exceptions import BadRequest, Conflict, NotFound, PreconditionFailed
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
-from obstore.exceptions import AlreadyExistsError
-from obstore.store import GCSStore
+from obstore.exceptions import AlreadyExistsError, GenericError
+from obstore.store import GCSStore, S3Store
 
-if TYPE_CHECKING:  # obstore's types exist for checkers only
+if TYPE_CHECKING:  # these types exist for checkers only
     from obstore.store import GCSCredential
 
 from tests.fakes.gcs_server import GcsServer
+from tests.fakes.proxy import LOGIN_PAGE, Act, Fault, FaultProxy, Seen, answer, delay, edit, lose_answer, reset_after, reset_before, truncate
 
 HOSTILE = ["a b/%2e ü+?#&=", "A/../x", "%", "astral 😀/~'()*!", "e\u0301", '<xml> & "quotes"']
 
@@ -42,7 +46,7 @@ def obstore_gcs(url: str) -> GCSStore:
     )
 
 
-def google(server: GcsServer) -> storage.Client:
+def google(server: GcsServer | FaultProxy) -> storage.Client:
     return storage.Client("p", credentials=AnonymousCredentials(), client_options={"api_endpoint": server.url})  # type: ignore[no-untyped-call]  # of google
 
 
@@ -160,3 +164,96 @@ class TestGcsWithGoogle:
         assert [page.num_items for page in bucket.list_blobs(prefix="").pages] == [3, 1]
         assert bucket.get_blob("big").md5_hash is not None
         assert bucket.test_iam_permissions(["storage.objects.get"]) == ["storage.objects.get"]
+
+
+@pytest.fixture
+def proxy(gcs: GcsServer) -> Iterator[FaultProxy]:
+    with FaultProxy(gcs.url) as proxy:
+        yield proxy
+
+
+class TestFaultProxy:
+    def test_what_no_fault_touches_passes_unchanged_and_is_recorded(self, gcs: GcsServer, proxy: FaultProxy) -> None:
+        store = obstore_gcs(proxy.url)
+        obstore.put(store, "a %/ü", b"x")
+        assert obstore.head(store, "a %/ü")["size"] == 1
+        assert gcs.objects("b") == {"a %/ü": b"x"}
+        assert list(proxy.requests) == [Seen("PUT", "/b/a %/ü", "", 200), Seen("HEAD", "/b/a %/ü", "", 200)]
+        with google(proxy).bucket("b").blob("big").open("wb", chunk_size=256 << 10) as file:
+            file.write(bytes(300 << 10))
+        assert proxy.count("PUT", "^/upload/.*uploadType=resumable") == 2
+
+    def test_a_status_without_forwarding(self, gcs: GcsServer, proxy: FaultProxy) -> None:
+        proxy.plan(Fault(answer(503, b"later", retry_after=2), method="PUT", path="/k$", nth=2, times=2))
+        answers = [httpx.put(f"{proxy.url}/b/k", content=b"%d" % n) for n in range(4)]
+        assert [(a.status_code, a.headers.get("Retry-After")) for a in answers] == [(200, None), (503, "2"), (503, "2"), (200, None)]
+        proxy.assert_all_fired()
+        assert gcs.objects("b") == {"k": b"3"}
+
+    @pytest.mark.parametrize(("act", "done"), [(reset_before(), False), (reset_after(), True), (lose_answer(), True)])
+    def test_a_lost_answer_tells_nothing_of_what_was_done(self, gcs: GcsServer, proxy: FaultProxy, act: Act, done: bool) -> None:
+        proxy.plan(Fault(act))
+        with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError, httpx.ReadTimeout)):
+            httpx.put(f"{proxy.url}/b/k", content=b"x", timeout=0.2)
+        assert ("k" in gcs.objects("b")) is done
+
+    def test_a_body_cut_short_is_seen_by_the_client(self, proxy: FaultProxy) -> None:
+        store = obstore_gcs(proxy.url)
+        obstore.put(store, "k", b"0123456789")
+        proxy.plan(Fault(truncate(4), method="GET"))
+        with pytest.raises(GenericError):
+            obstore.get(store, "k").bytes()
+        proxy.assert_all_fired()
+
+    def test_another_body_and_a_pause(self, proxy: FaultProxy) -> None:
+        httpx.put(f"{proxy.url}/b/k", content=b"x")
+        proxy.plan(Fault(edit(lambda body: body + b"[]")), Fault(answer(200, LOGIN_PAGE, content_type="text/html"), times=None))
+        assert [httpx.get(f"{proxy.url}/b/k").content for _ in range(2)] == [b"x[]", LOGIN_PAGE]
+        proxy.clear()
+        proxy.plan(Fault(delay(0.1)))
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.get(f"{proxy.url}/b/k", timeout=0.05)
+
+    def test_probability_is_seeded(self, gcs: GcsServer) -> None:
+        def statuses() -> list[int]:
+            with FaultProxy(gcs.url, seed=7) as proxy, httpx.Client() as client:
+                proxy.plan(Fault(answer(429), probability=0.3, times=None))
+                return [client.head(f"{proxy.url}/b").status_code for _ in range(40)]
+
+        first = statuses()
+        assert first == statuses()
+        assert 4 <= first.count(429) <= 20
+
+    def test_a_fault_that_never_fired_fails_the_test(self, proxy: FaultProxy) -> None:
+        proxy.plan(Fault(answer(500), method="DELETE"))
+        httpx.head(f"{proxy.url}/b")
+        with pytest.raises(AssertionError, match="did not fire"):
+            proxy.assert_all_fired()
+
+    def test_it_stands_before_the_s3_server_of_moto(self) -> None:
+        from moto.server import ThreadedMotoServer
+
+        moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        moto.start()
+        try:
+            host, port = moto.get_host_and_port()
+            with FaultProxy(f"http://{host}:{port}") as proxy:
+                boto_s3(proxy.url).create_bucket(Bucket="bucket")
+                proxy.plan(Fault(reset_after(), method="PUT"))
+                store = S3Store("bucket", endpoint=proxy.url, access_key_id="a", secret_access_key="s", client_options={"allow_http": True})
+                obstore.put(store, "k%", b"x")  # obstore tries again by itself
+                assert proxy.count("PUT", "^/bucket/k%") == 2
+                assert boto_s3(proxy.url).get_object(Bucket="bucket", Key="k%")["Body"].read() == b"x"
+        finally:
+            moto.stop()
+
+
+def boto_s3(url: str) -> Any:  # its types come with one package per service
+    return boto3.client(
+        "s3",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="a",
+        aws_secret_access_key="s",
+        config=BotoConfig(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
+    )
