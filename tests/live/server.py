@@ -227,7 +227,7 @@ class LabelStudio:
     def _start(self, data: Path) -> None:
         _refuse_busy(self.port)
         account = ["--username", EMAIL, "--password", PASSWORD, "--user-token", TOKEN, "--enable-legacy-api-token"]
-        where = ["-p", str(self.port), "--internal-host", "127.0.0.1", "--data-dir", data]
+        where: list[str | Path] = ["-p", str(self.port), "--internal-host", "127.0.0.1", "--data-dir", data]
         database = self._database.env if self._database else {"DJANGO_DB": "sqlite"}
         env = {name: value for name, value in os.environ.items() if not name.startswith(("LABEL_STUDIO", "POSTGRE", "DJANGO"))}
         command: list[str | Path] = [HOME / "bin" / "label-studio", "start", "-b", *where, *account]

@@ -1,0 +1,255 @@
+"""The rows behind the stand-in for Label Studio: tasks, the shapes of their parts, and the filters of the task list.
+
+Times are microseconds since 1970 UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+VIRTUAL_EPOCH = 1_600_000_000_000_000
+VIRTUAL_STEP = 1_000_000  # microseconds between two virtual tasks
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+_TIMES = ("created_at", "updated_at")
+
+
+class Rejected(Exception):  # noqa: N818 - an answer, not a fault
+    """The server refuses the query with this status."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+def show_time(at: int | None) -> str | None:
+    """As the server prints it: without a fraction when the microsecond is 0."""
+    return None if at is None else (_EPOCH + timedelta(microseconds=at)).replace(tzinfo=None).isoformat() + "Z"
+
+
+def read_time(text: str) -> int:
+    try:
+        found = datetime.strptime(text, _TIME_FORMAT).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise Rejected(500, str(error)) from None
+    return (found - _EPOCH) // timedelta(microseconds=1)
+
+
+@dataclass(slots=True)
+class Row:
+    """One task. Counters are stored, as on the server, so that they can lie."""
+
+    id: int
+    inner_id: int
+    data: Any
+    created_at: int
+    updated_at: int
+    meta: Any = field(default_factory=dict)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    predictions: list[dict[str, Any]] = field(default_factory=list)
+    drafts: list[dict[str, Any]] = field(default_factory=list)
+    total_annotations: int = 0
+    cancelled_annotations: int = 0
+    total_predictions: int = 0
+    is_labeled: bool = False
+    updated_by: int | None = None
+    poison: bool = False
+
+    def recount(self) -> None:
+        self.cancelled_annotations = sum(annotation["was_cancelled"] for annotation in self.annotations)
+        self.total_annotations = len(self.annotations) - self.cancelled_annotations
+        self.total_predictions = len(self.predictions)
+        self.is_labeled = self.total_annotations > 0
+
+    def completed_at(self) -> int | None:
+        return max((annotation["created_at"] for annotation in self.annotations), default=None) if self.is_labeled else None
+
+    def column(self, name: str) -> Any:
+        if name == "draft_exists":
+            return bool(self.drafts)
+        if name == "completed_at":
+            return self.completed_at()
+        if name in {"id", "inner_id", "total_annotations", "cancelled_annotations", "total_predictions", "is_labeled", *_TIMES}:
+            return getattr(self, name)
+        raise Rejected(500, f"Cannot resolve keyword '{name}' into field.")
+
+
+def _span(item: Mapping[str, Any], *, time: bool) -> tuple[float, float]:
+    """The least and the greatest whole number a filter lets through."""
+    value, endless = item["value"], float("inf")
+    least, most = (value["min"], value["max"]) if item["operator"] == "in" else (value, value)
+    low, high = (read_time(least), read_time(most)) if time else (int(float(least)), int(float(most)))
+    match item["operator"]:
+        case "greater":
+            return low + 1, endless
+        case "greater_or_equal":
+            return low, endless
+        case "less":
+            return -endless, high - 1
+        case "less_or_equal":
+            return -endless, high
+        case "equal" | "in":
+            return low, high
+    raise Rejected(500, f"the stand-in has no {item['operator']} over virtual tasks")
+
+
+def column_name(item: Mapping[str, Any]) -> str:
+    name = str(item["filter"]).removeprefix("filter:tasks:")
+    if "__" in name:
+        allow = f'"__" is not generally allowed in filters. Consider asking your administrator to add "{name}" to DATA_MANAGER_FILTER_ALLOWLIST'
+        raise Rejected(400, f"{allow}, but note that some filter expressions may pose a security risk")
+    return name
+
+
+def _cast(kind: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _cast(kind, part) for name, part in value.items()}
+    if kind == "Datetime":
+        return read_time(value)
+    if kind == "Boolean":
+        return str(value).lower() in {"true", "1", "yes"}
+    if kind == "Number":
+        try:
+            return float(value)
+        except ValueError as error:
+            raise Rejected(500, str(error)) from None
+    return value
+
+
+def test_of(item: Mapping[str, Any]) -> Callable[[Row], bool]:
+    """One filter as a question to a row; refuses what the server refuses."""
+    name, operator = column_name(item), item["operator"]
+    Row(0, 0, None, 0, 0).column(name)
+    if operator in {"in_list", "not_in_list"}:
+        listed = frozenset(item["value"])
+        return lambda row: (row.column(name) in listed) == (operator == "in_list")
+    if operator == "empty":
+        empty = str(item["value"]).lower() == "true"
+        nothing = (None, 0) if name.endswith(("annotations", "predictions")) else (None,)
+        return lambda row: (row.column(name) in nothing) == empty
+    value = _cast(item["type"], item["value"])
+    compare: dict[str, Callable[[Any], bool]] = {
+        "equal": lambda found: found == value,
+        "greater": lambda found: found > value,
+        "greater_or_equal": lambda found: found >= value,
+        "less": lambda found: found < value,
+        "less_or_equal": lambda found: found <= value,
+        "not_equal": lambda found: found != value,
+        "in": lambda found: value["min"] <= found <= value["max"],
+        "not_in": lambda found: not value["min"] <= found <= value["max"],
+    }
+    chosen = compare.get(operator, compare["equal"])  # the server takes an unknown operator for equality
+
+    def test(row: Row) -> bool:
+        found = row.column(name)
+        return found is not None and chosen(found)
+
+    return test
+
+
+def annotation(part_id: int, task: int, project: int, now: int) -> dict[str, Any]:
+    return {
+        "id": part_id,
+        "result": [],
+        "created_username": "",
+        "created_ago": "",
+        "completed_by": 1,
+        "was_cancelled": False,
+        "ground_truth": False,
+        "created_at": now,
+        "updated_at": now,
+        "draft_created_at": None,
+        "lead_time": None,
+        "import_id": None,
+        "last_action": None,
+        "bulk_created": False,
+        "task": task,
+        "project": project,
+        "updated_by": None,
+        "parent_prediction": None,
+        "parent_annotation": None,
+        "last_created_by": None,
+    }
+
+
+def prediction(part_id: int, task: int, project: int, now: int) -> dict[str, Any]:
+    return {
+        "id": part_id,
+        "result": [],
+        "model_version": "m1",
+        "created_ago": "",
+        "score": None,
+        "cluster": None,
+        "neighbors": None,
+        "mislabeling": 0.0,
+        "created_at": now,
+        "updated_at": now,
+        "model": None,
+        "model_run": None,
+        "task": task,
+        "project": project,
+    }
+
+
+def dated(part: Mapping[str, Any], now: int) -> dict[str, Any]:
+    minutes = max(0, now - part["created_at"]) // 60_000_000
+    return {**part, "created_at": show_time(part["created_at"]), "updated_at": show_time(part["updated_at"]), "created_ago": f"{minutes}\xa0minutes"}
+
+
+class Virtual:
+    """Tasks 1..size as functions of their id, less those taken: one annotation when the id is even, two when odd; one prediction when odd."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.taken: set[int] = set()
+
+    def make(self, task_id: int) -> Row:
+        at = VIRTUAL_EPOCH + task_id * VIRTUAL_STEP
+        odd = task_id % 2
+        row = Row(task_id, task_id, {"text": f"text {task_id}", "n": task_id}, at, at)
+        row.annotations = [annotation(task_id * 2 + n, task_id, 1, at) for n in range(1 + odd)]
+        row.predictions = [prediction(task_id, task_id, 1, at)] * odd
+        row.total_annotations, row.total_predictions, row.is_labeled = 1 + odd, odd, True
+        return row
+
+    def find(self, task_id: int) -> Row | None:
+        return self.make(task_id) if 1 <= task_id <= self.size and task_id not in self.taken else None
+
+    def take(self, task_id: int) -> Row | None:
+        """The task, which is virtual no longer."""
+        found = self.find(task_id)
+        self.taken.add(task_id)
+        return found
+
+    def narrow(self, items: Sequence[Mapping[str, Any]], matches: Callable[[Row], bool]) -> tuple[int, int, tuple[int, ...]]:
+        """The ids and parities a query selects. Filters on id, inner_id and times bound the ids; what the others say, any two neighbours tell."""
+        low, high = 1, self.size
+        for item in items:
+            name = column_name(item)
+            if name in {"id", "inner_id", *_TIMES}:
+                low, high = self._bound(low, high, item, time=name in _TIMES)
+        return low, high, tuple(sorted(number % 2 for number in (low, low + 1) if number <= high and matches(self.make(number))))
+
+    @staticmethod
+    def _bound(low: int, high: int, item: Mapping[str, Any], *, time: bool) -> tuple[int, int]:
+        least, most = _span(item, time=time)
+        if time:
+            least, most = -((VIRTUAL_EPOCH - least) // VIRTUAL_STEP), (most - VIRTUAL_EPOCH) // VIRTUAL_STEP
+        return int(max(low, least)), int(min(high, most))
+
+    def sums(self, low: int, high: int, parities: Sequence[int]) -> tuple[int, int, int]:
+        """Tasks, annotations, predictions."""
+        odd, even = (
+            (len(range(low + (low % 2 != parity), high + 1, 2)) - sum(low <= task <= high and task % 2 == parity for task in self.taken))
+            if parity in parities
+            else 0
+            for parity in (1, 0)
+        )
+        return odd + even, odd * 2 + even, odd
+
+    def between(self, low: int, high: int, parities: Sequence[int]) -> Iterator[Row]:
+        return (self.make(number) for number in range(low, high + 1) if number % 2 in parities and number not in self.taken)
