@@ -192,6 +192,7 @@ class Report:
     bytes_written: int = 0
     seconds: float = 0.0
     started_at: int = 0
+    exit_code: int = 0
     error: str = ""  # why the whole Run failed
     plan_id: str = ""  # when guarded
     guard: str = ""  # when guarded: what the Guard stopped, in words

@@ -1,0 +1,93 @@
+"""Following deletions safely: guard, confirm by id, trash or delete, and only then forget (I3, I4).
+
+Refuses to delete for a Collection or a task that was not asked for by id, and anything at all once the Guard tripped. A crash at any point leaves
+either the file and its Entry, or a trash copy beside them, or the Entry alone: the next Run finds the same ids missing and goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+from syncd.checkpoint.base import Commit, Lease
+from syncd.errors import GuardTripped
+from syncd.model import Collection, Entry, Event, Gone, Op, Report, Why
+from syncd.plan import Limits, Missing, plan_id, tripped
+from syncd.run.job import Job
+from syncd.run.place import Place
+from syncd.run.writer import Writer
+
+_CHUNK = 500
+
+
+def check(job: Job, missing: Sequence[Missing], confirmed: str) -> None:
+    """Raise GuardTripped unless every Collection's deletions are within `max_delete`, or a person confirmed exactly this Plan."""
+    limits = Limits(job.rules.max_delete.fraction, job.rules.max_delete.at_least)
+    reasons = [reason for part in missing if (reason := tripped(part, limits))]
+    if job.rules.on_delete == "keep" or not reasons:
+        return
+    this = plan_id(job.name, missing)
+    if confirmed == this:
+        return
+    changed = f" (Plan {confirmed} was confirmed, but the deletions are others by now)" if confirmed else ""
+    raise GuardTripped("; ".join(reasons) + changed, this)
+
+
+class Remover:
+    """Carries out the deletions of one Run, after the Guard let them pass."""
+
+    def __init__(self, job: Job, lease: Lease, place: Place, writer: Writer, report: Report) -> None:
+        self._job, self._lease, self._place, self._writer, self._report = job, lease, place, writer, report
+        self._layout = job.layout
+
+    def remove(self, collection: Collection, missing: Missing) -> None:
+        """Delete what is proved to be gone."""
+        for chunk in _chunks(missing.tasks):
+            gone = dict.fromkeys(chunk, Gone.DELETED) if missing.whole else self._job.source.confirm(collection, chunk)
+            if gone:
+                self._remove(collection.id, gone)
+
+    def _remove(self, project: str, gone: dict[str, Gone]) -> None:
+        held = self._job.checkpoint.known(self._job.name, project).entries(list(gone))
+        entries = [entry for entry in held.values() if not entry.kept]
+        if self._job.rules.on_delete == "keep":
+            done = [(entry, Op.KEEP) for entry in entries]
+            commit = Commit(entries=[replace(entry, kept=True) for entry in entries], cleared=[task for task in gone if task not in held])
+        else:
+            done = self._take_away(project, entries) if entries else []
+            commit = Commit(forgotten=list(gone))
+        now = self._job.clock.now()
+        events = [Event(op, Why(gone[e.task].value), project, e.task, e.digest, e.revision.last_activity, now) for e, op in done]
+        self._job.checkpoint.commit(self._lease, project, replace(commit, events=events))
+        self._report.kept += sum(op is Op.KEEP for _, op in done)
+        self._report.trashed += sum(op is Op.TRASH for _, op in done)
+        self._report.deleted += sum(op is Op.DELETE for _, op in done)
+
+    def _take_away(self, project: str, entries: Sequence[Entry]) -> list[tuple[Entry, Op]]:
+        self._place.claim()
+        layout, now = self._layout, self._job.clock.now()
+        kept = [False] * len(entries)
+        if self._job.rules.on_delete == "trash":
+            pairs = [(layout.task(project, entry.task), layout.trash(project, entry.task, entry.digest, now)) for entry in entries]
+            kept = self._writer.map_copies(pairs)  # False: the file is not there any more, so there is nothing to keep
+        self._job.target.delete([layout.task(project, entry.task) for entry in entries])
+        self._job.target.flush()
+        return [(entry, Op.TRASH if in_trash else Op.DELETE) for entry, in_trash in zip(entries, kept, strict=True)]
+
+    def drop(self, project: str, settings: bytes) -> None:
+        """Forget a Collection that is gone and has no task left; its settings go the way of its tasks."""
+        key = self._layout.settings(project)
+        if settings and self._job.rules.on_delete != "keep":
+            self._place.claim()
+            if self._job.rules.on_delete == "trash":
+                self._job.target.copy(key, self._layout.trash_settings(project, settings, self._job.clock.now()))
+            self._job.target.delete([key])
+            self._job.target.flush()
+        self._job.checkpoint.drop(self._lease, project)
+
+
+def _chunks(tasks: Sequence[str]) -> Iterator[list[str]]:
+    rest = iter(tasks)
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk

@@ -1,0 +1,118 @@
+"""Whose place in the Target it is (I6), and what stands there.
+
+Rules: the owner marker is read before anything in the Target is written or believed in a Run, and never overwritten without `take_over`;
+a Run that writes nothing asks the Target nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+
+import orjson
+
+from syncd import encode, keys
+from syncd.clock import format_time
+from syncd.errors import OwnedError
+from syncd.model import Stat
+from syncd.run.job import Job
+from syncd.scratch import Scratch
+
+log = logging.getLogger(__name__)
+_ETAG_AT = 8  # a listing's value: size in 8 bytes, then the etag
+
+
+class Place:
+    """The Target of one Run, claimed when it is first needed."""
+
+    def __init__(self, job: Job, *, take_over: bool) -> None:
+        self._job = job
+        self._take_over = take_over
+        self._lock = threading.Lock()
+        self._claimed = False
+
+    def claim(self) -> None:
+        """Make sure that the place is this Sync's own, once a Run. Raises OwnedError naming the owner."""
+        with self._lock:
+            if self._claimed:
+                return
+            target, marker = self._job.target, self._marker()
+            found = target.get(keys.OWNER)
+            if found is None:
+                self._create(marker)
+            elif not self._ours(found):
+                if not self._take_over:
+                    raise OwnedError(self._refusal(found))
+                log.warning("taking over %s from %s", target.place, _describe(found))
+                target.put(keys.OWNER, marker)
+                target.flush()
+            target.sweep()
+            self._claimed = True
+
+    def _create(self, marker: bytes) -> None:
+        target = self._job.target
+        if not target.conditional():
+            log.warning("%s ignores conditional puts: two syncd claiming it at the same moment would not notice each other", target.place)
+        target.create(keys.OWNER, marker)
+        found = target.get(keys.OWNER)  # whoever won, the marker says so
+        if found is None or not self._ours(found):
+            raise OwnedError(self._refusal(found or b""))
+
+    def _marker(self) -> bytes:
+        job = self._job
+        return encode.dumps({
+            "checkpoint": job.checkpoint.id, "sync": job.name, "host": socket.gethostname(), "since": format_time(job.clock.now()),
+        })  # fmt: skip
+
+    def _ours(self, marker: bytes) -> bool:
+        owner = _parse(marker)
+        return (owner.get("checkpoint"), owner.get("sync")) == (self._job.checkpoint.id, self._job.name)
+
+    def _refusal(self, marker: bytes) -> str:
+        return (
+            f"{self._job.target.place} belongs to {_describe(marker)}. Two Syncs must not share a place: give sync {self._job.name} another prefix, "
+            f"or run `syncd sync {self._job.name} --take-over` if the other one is gone for good or its Checkpoint was lost"
+        )
+
+    def listing(self, prefix: str) -> Listing:
+        """What stands under `prefix`, complete."""
+        self.claim()
+        return Listing(self._job, prefix)
+
+
+class Listing:
+    """What the Target listed, by key, held on disk: memory stays flat at any number of files."""
+
+    def __init__(self, job: Job, prefix: str) -> None:
+        self._scratch = Scratch()
+        for page in job.target.list(prefix):
+            self._scratch.put((stat.key, stat.size.to_bytes(_ETAG_AT, "big") + stat.etag) for stat in page)
+
+    def find(self, wanted: list[str]) -> dict[str, Stat]:
+        """Those of the keys that are listed."""
+        found = self._scratch.get(wanted)
+        return {key: Stat(key, int.from_bytes(value[:_ETAG_AT], "big"), value[_ETAG_AT:]) for key, value in found.items()}
+
+    def keys(self) -> Iterator[str]:
+        """Every key, in order; streamed."""
+        return (key for key, _ in self._scratch.items())
+
+    def close(self) -> None:
+        self._scratch.close()
+
+
+def _parse(marker: bytes) -> dict[str, object]:
+    try:
+        owner = orjson.loads(marker)
+    except orjson.JSONDecodeError:
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _describe(marker: bytes) -> str:
+    owner = _parse(marker)
+    if not owner:
+        return "an owner whose marker can't be read"
+    return f"sync {owner.get('sync')} of another Checkpoint (host {owner.get('host')}, since {owner.get('since')})"

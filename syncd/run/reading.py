@@ -1,0 +1,59 @@
+"""From what a Source yields to Pages of Steps: encode, look up, decide. Touches nothing; `plan` and `sync` read alike.
+
+Rules: a task that can't be represented is one Failure; the others go on (I7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from syncd import encode
+from syncd.errors import TaskError
+from syncd.keys import Layout
+from syncd.model import CollectionState, Failure, Kind, Task, TaskFile
+from syncd.plan import decide
+from syncd.run.place import Listing
+from syncd.run.writer import Step
+from syncd.sources.base import Known
+
+
+class Reading(NamedTuple):
+    """One pass over a Collection. since None: everything, from `position` on (None: from the beginning)."""
+
+    since: int | None
+    position: str | None = None
+
+
+def readings(kind: Kind, state: CollectionState, overlap: int) -> list[Reading]:
+    """What must be read of a Collection in this state, in order; overlap in microseconds (I2).
+
+    A first pass that was killed goes on where it stopped; what changed or vanished behind it meanwhile is found by the incremental reading after it.
+    """
+    if state.cursor is None and state.position is not None:
+        rest = Reading(None, state.position)
+        return [rest] if state.pass_cursor is None else [rest, Reading(max(0, state.pass_cursor - overlap))]
+    if state.cursor is None or kind is Kind.FULL:
+        return [Reading(None)]
+    return [Reading(max(0, state.cursor - overlap))]
+
+
+def assess(
+    layout: Layout, project: str, tasks: Sequence[Task], known: Known, listing: Listing | None, *, looked: bool
+) -> tuple[list[Step], list[Failure]]:
+    """The Steps of one page, and the tasks that have no TaskFile. listing None with looked: the Target is known to hold nothing there."""
+    files: list[tuple[Task, TaskFile]] = []
+    failed: list[Failure] = []
+    for task in tasks:
+        try:
+            files.append((task, encode.task_file(layout.task(project, task.id), task.body)))
+        except TaskError as error:
+            failed.append(Failure(project, task.id, str(error), task.revision.last_activity))
+    entries = known.entries([task.id for task, _ in files])
+    found = listing.find([file.key for _, file in files]) if listing is not None else {}
+    steps = []
+    for task, file in files:
+        entry, stat = entries.get(task.id), found.get(file.key)
+        decision = decide(task, file, entry, looked=looked, found=stat)
+        steps.append(Step(project, task.id, task.revision, task.counts, task.drafts, file, entry, stat, decision))
+    return steps, failed

@@ -1,0 +1,51 @@
+"""The trash: where a deleted task's last TaskFile waits for its retention to end.
+
+Rule: a file leaves the trash when its retention has ended, never before. The Target alone tells what is there: the day a file came is in its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from syncd.clock import SECOND, format_date
+from syncd.keys import Trashed
+from syncd.run.job import Job
+
+_CHUNK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TrashItem:
+    """One TaskFile in the trash. Dates are `YYYY-MM-DD`, UTC; the first full Run after `expires` removes it."""
+
+    project: str
+    task: str
+    key: str
+    size: int
+    deleted: str
+    expires: str
+
+
+def list_trash(job: Job) -> Iterator[TrashItem]:
+    """Everything in this Sync's trash, as the Target lists it; touches nothing."""
+    for page in job.target.list(""):
+        for stat in page:
+            trashed = job.layout.trashed(stat.key)
+            if trashed is not None:
+                yield TrashItem(trashed.project, trashed.task, stat.key, stat.size, trashed.day, _expires(job, trashed))
+
+
+def empty_trash(job: Job, listed: Iterable[str]) -> int:
+    """Remove, among the listed keys, what has been in the trash for longer than its retention; how many files that were."""
+    today, layout = format_date(job.clock.now()), job.layout
+    expired = [key for key in listed if (trashed := layout.trashed(key)) is not None and _expires(job, trashed) < today]
+    for start in range(0, len(expired), _CHUNK):
+        job.target.delete(expired[start : start + _CHUNK])
+    return len(expired)
+
+
+def _expires(job: Job, trashed: Trashed) -> str:
+    days = -(-int(job.rules.trash_retention * SECOND) // (86400 * SECOND))  # begun days count whole: never too early
+    return (date.fromisoformat(trashed.day) + timedelta(days=days)).isoformat()

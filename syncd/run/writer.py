@@ -1,0 +1,204 @@
+"""Putting pages in parallel and recording them in order.
+
+Refuses to decide: each Step says what to do. Rules: a page is recorded only when its files are durable (I1), in one transaction, in the order
+the pages were read, so that a recorded position never passes an unwritten task (I2). After the first error that stops the Run nothing new is
+begun, what is already durable is still recorded, and no position or note is.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from syncd import encode
+from syncd.checkpoint.base import Commit, Lease
+from syncd.errors import SyncdError, TaskError
+from syncd.model import CollectionState, Counts, Entry, Event, Failure, Op, Report, Revision, Stat, TaskFile, Why
+from syncd.plan import Action, Decision
+from syncd.run.job import Job, OnProgress, Progress
+from syncd.run.place import Place
+
+_PAGES = 4  # pages in flight: enough that the pool never waits for a commit, few enough that memory stays flat
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to do about one task; its body is gone, its bytes are in `file`."""
+
+    project: str
+    task: str
+    revision: Revision
+    counts: Counts
+    drafts: bool
+    file: TaskFile
+    entry: Entry | None
+    found: Stat | None
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one commit covers. state replaces the Collection's state once all of it is safe; cleared: failures that are over."""
+
+    project: str
+    title: str
+    total: int | None
+    steps: Sequence[Step]
+    failed: Sequence[Failure] = ()
+    cleared: Sequence[str] = ()
+    notes: Mapping[str, bytes | None] = field(default_factory=dict)
+    state: CollectionState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a Step: an Entry to record, or a Failure, or neither when it was not begun any more."""
+
+    step: Step
+    entry: Entry | None = None
+    put: bool = False
+    error: SyncdError | None = None
+
+
+class Writer:
+    """The upload pool and the committing thread of one Run."""
+
+    def __init__(self, job: Job, lease: Lease, place: Place, report: Report, on_progress: OnProgress | None) -> None:
+        self._job, self._lease, self._place, self._report, self._on_progress = job, lease, place, report, on_progress
+        self._layout = job.layout
+        self._read: dict[str, int] = {}
+        self._broken = threading.Event()
+        self._pool = ThreadPoolExecutor(job.target.concurrency, thread_name_prefix="syncd-put")
+        self._committer = ThreadPoolExecutor(1, thread_name_prefix="syncd-commit")
+        self._commits: deque[Future[None]] = deque()
+
+    def submit(self, page: Page) -> None:
+        """Begin a page; waits while too many are in flight; raises what stopped an earlier one."""
+        if any(step.decision.action is not Action.NOTHING for step in page.steps):
+            self._place.claim()
+        work = [self._pool.submit(self._carry_out, step) for step in page.steps if step.decision.action is not Action.NOTHING]
+        self._commits.append(self._committer.submit(self._commit, page, work))
+        while len(self._commits) >= _PAGES:
+            self._commits.popleft().result()
+
+    def drain(self) -> None:
+        """Return when everything submitted is recorded; raises the first error that stopped something."""
+        while self._commits:
+            self._commits.popleft().result()
+
+    def map_copies(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        """Copy files inside the Target, many at a time; per pair whether the source was there."""
+        return list(self._pool.map(lambda pair: self._job.target.copy(*pair), pairs))
+
+    def close(self) -> None:
+        """End the threads. What is in flight is finished and recorded; nothing new is begun."""
+        self._broken.set()
+        self._committer.shutdown(wait=True)
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _carry_out(self, step: Step) -> Outcome:
+        if self._broken.is_set():
+            return Outcome(step)
+        try:
+            return self._perform(step)
+        except TaskError as error:
+            return Outcome(step, error=error)
+        except SyncdError as error:
+            self._broken.set()
+            return Outcome(step, error=error)
+        except BaseException:
+            self._broken.set()
+            raise
+
+    def _perform(self, step: Step) -> Outcome:
+        target, file, found, action = self._job.target, step.file, step.found, step.decision.action
+        if action is Action.RECORD and step.entry is not None:
+            return Outcome(step, _entry(step, step.entry.etag))
+        if action is Action.COMPARE and found is not None and found.size == len(file.data) and target.get(file.key) == file.data:
+            return Outcome(step, _entry(step, found.etag))
+        if action is Action.REPLACE and step.entry is not None:
+            self._rescue(step, step.entry)
+        return Outcome(step, _entry(step, target.put(file.key, file.data)), put=True)
+
+    def _rescue(self, step: Step, old: Entry) -> None:
+        """Another task takes this key: its last file goes to the trash first, whatever on_delete says, since no Guard watches a put.
+
+        Not by server-side copy: after a crash the new file may stand there already, and must not enter the trash under the old one's name.
+        """
+        target, clock = self._job.target, self._job.clock
+        data = target.get(step.file.key)
+        if data is not None and encode.digest(data) == old.digest:
+            target.put(self._layout.trash(step.project, old.task, old.digest, clock.now()), data)
+            target.flush()
+
+    def _commit(self, page: Page, work: Sequence[Future[Outcome]]) -> None:
+        try:
+            outcomes = [future.result() for future in work]
+            if any(outcome.put for outcome in outcomes):
+                self._job.target.flush()
+            self._record(page, outcomes)
+        except BaseException:
+            self._broken.set()
+            raise
+        fatal = next((o.error for o in outcomes if o.error is not None and not isinstance(o.error, TaskError)), None)
+        if fatal is not None:
+            raise fatal
+
+    def _record(self, page: Page, outcomes: Sequence[Outcome]) -> None:
+        failed = [*page.failed, *(_failure(page.project, o) for o in outcomes if o.error is not None)]
+        whole = not self._broken.is_set()
+        now = self._job.clock.now()
+        commit = Commit(
+            entries=[o.entry for o in outcomes if o.entry is not None],
+            failed=failed,
+            cleared=page.cleared,
+            events=[event for o in outcomes if o.entry is not None for event in _events(page.project, o, now)],
+            notes=page.notes if whole and not failed else {},
+            state=page.state if whole else None,
+        )
+        if commit != Commit():
+            self._job.checkpoint.commit(self._lease, page.project, commit)
+        self._count(page, outcomes, failed)
+
+    def _count(self, page: Page, outcomes: Sequence[Outcome], failed: Sequence[Failure]) -> None:
+        report = self._report
+        report.failed.extend(failed)
+        report.unchanged += len(page.steps) - len(outcomes)
+        for outcome in outcomes:
+            if outcome.entry is None:
+                continue
+            action, why = outcome.step.decision
+            if outcome.put:
+                report.bytes_written += len(outcome.step.file.data)
+                report.healed += why is Why.HEALED
+                report.written += why is not Why.HEALED
+                report.trashed += action is Action.REPLACE
+            elif action is Action.COMPARE:
+                report.adopted += 1
+            else:
+                report.unchanged += 1
+        if self._on_progress is not None:
+            read = self._read[page.project] = self._read.get(page.project, 0) + len(page.steps) + len(page.failed)
+            self._on_progress(Progress(page.project, page.title, page.total, read, report.written, len(report.failed), report.bytes_written))
+
+
+def _entry(step: Step, etag: bytes) -> Entry:
+    return Entry(step.task, step.revision, step.counts, step.file.digest, len(step.file.data), etag, step.drafts)
+
+
+def _failure(project: str, outcome: Outcome) -> Failure:
+    return Failure(project, outcome.step.task, str(outcome.error), outcome.step.revision.last_activity)
+
+
+def _events(project: str, outcome: Outcome, now: int) -> list[Event]:
+    step = outcome.step
+    if not outcome.put:
+        return []
+    events = [Event(Op.PUT, step.decision.why, project, step.task, step.file.digest, step.revision.last_activity, now)]
+    if step.decision.action is Action.REPLACE and step.entry is not None:
+        old = step.entry
+        events.insert(0, Event(Op.TRASH, Why.DELETED, project, old.task, old.digest, old.revision.last_activity, now))
+    return events

@@ -1,0 +1,149 @@
+"""Die before and after the k-th side effect, for every k, on every kind of Target; and by real SIGKILLs at random moments.
+
+After each death one Run makes the Target equal to the Source, whole, without litter, with nothing lost and nothing put twice without need.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from syncd.encode import dumps
+from syncd.model import Report, Status
+from syncd.sources import files
+from syncd.targets import local
+from syncd.targets.base import Target
+from tests.fakes.memory import SECOND, MemorySource
+from tests.fakes.mortal import Died, Life
+from tests.fakes.rig import Rig, TestClock
+
+OpenTarget = Callable[[], Target]
+KILLS = int(os.environ.get("SYNCD_KILLS", "6"))
+
+
+@pytest.fixture
+def new_place(tmp_path: Path) -> Callable[[], OpenTarget]:
+    """Makes an empty place and gives the way to open it."""
+    numbers = itertools.count()
+
+    def new() -> OpenTarget:
+        folder = tmp_path / f"backup-{next(numbers)}"
+        return lambda: local.open(local.Config(type="local", path=folder), TestClock())
+
+    return new
+
+
+def first_run(source: MemorySource) -> None:
+    source.page = 5
+    source.add("1", 12)
+
+
+def later_run(source: MemorySource) -> None:
+    """An edit, a new task, a deletion, a reused id and changed settings at once."""
+    source.now += SECOND
+    source.put("1", "2", {"id": 2, "edited": True})
+    source.add("1", 1, first=20)
+    del source.world["1"].tasks["3"]
+    del source.world["1"].tasks["12"]
+    source.put("1", "12", {"id": 12, "another": "task"})
+    source.world["1"].settings["label_config"] = "<View><Choices/></View>"
+
+
+def check(rig: Rig, source: MemorySource, report: Report) -> None:
+    assert (Status.OK, "", []) == (report.status, report.error, report.failed)
+    assert rig.tasks() == rig.expected(source.expected().items())
+    litter = [key for key in rig.files() if key.startswith("_syncd/") and key != "_syncd/owner.json" and not key.startswith("_syncd/changes/")]
+    assert litter == []
+    told = {(line["project"], line["task"], line["digest"]) for line in rig.feeds() if line["op"] == "put"}
+    assert told >= {("1", key.removeprefix("1/").removesuffix(".json"), digest(data)) for key, data in rig.files().items() if key[2:3].isdigit()}
+
+
+def digest(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("change", [first_run, later_run])
+def test_dying_at_every_side_effect(
+    change: Callable[[MemorySource], None], after: bool, new_place: Callable[[], OpenTarget], tmp_path: Path
+) -> None:
+    def prepare(name: str) -> tuple[Rig, MemorySource]:
+        source = MemorySource()
+        rig = Rig(source, new_place(), tmp_path / name)
+        first_run(source)
+        if change is later_run:
+            rig.run()
+            later_run(source)
+        return rig, source
+
+    rig, source = prepare("whole")
+    life = Life()
+    check(rig, source, rig.run(life=life))
+    assert life.effects > 10
+    old = {key: data for key, data in rig.files().items() if "/_trash/" in key}
+    for k in range(1, life.effects + 1):
+        rig, source = prepare(f"{k}")
+        with suppress(Died):
+            rig.run(life=Life(k, after=after))
+        check(rig, source, rig.run())
+        assert sorted(old.values()) == sorted(data for key, data in rig.files().items() if "/_trash/" in key), k
+        again = rig.run()
+        assert (0, 0, 0) == (again.written, again.trashed, again.target_requests), k
+
+
+def _first_run_of_files(exports: Path, backup: Path, state: Path) -> None:
+    clock = TestClock(time.time_ns() // 1000)
+    source = files.open(files.Config(type="files", path=exports), {}, clock)
+    Rig(source, lambda: local.open(local.Config(type="local", path=backup), clock), state, clock).run()
+
+
+def test_real_sigkills_at_random_moments(tmp_path: Path) -> None:
+    """SYNCD_KILLS processes die in a first Run of 3,000 tasks (100 in CI)."""
+    exports = tmp_path / "exports/p"
+    exports.mkdir(parents=True)
+    bodies = {str(n): {"id": n, "data": {"text": "x" * 100}, "annotations": [{"id": n, "result": []}]} for n in range(1, 3001)}
+    for id_, body in bodies.items():
+        (exports / f"{id_}.json").write_bytes(dumps(body))
+    fork = multiprocessing.get_context("fork")
+    seed = random.randrange(10**9)
+    print("seed", seed)
+    moments = random.Random(seed)
+    begun = time.monotonic()
+    _first_run_of_files(exports.parent, tmp_path / "whole", tmp_path / "whole-state")
+    whole = time.monotonic() - begun
+    died = 0
+    for number in range(KILLS):
+        backup, state = tmp_path / f"backup-{number}", tmp_path / f"state-{number}"
+        process = fork.Process(target=_first_run_of_files, args=(exports.parent, backup, state))
+        process.start()
+        process.join(moments.uniform(0, whole))
+        if process.is_alive():
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGKILL)
+            died += 1
+        process.join()
+        before = len(list((backup / "p").glob("[0-9]*.json"))) if backup.exists() else 0
+        clock = TestClock(time.time_ns() // 1000)
+        source = files.open(files.Config(type="files", path=exports.parent), {}, clock)
+
+        def open_target(backup: Path = backup, clock: TestClock = clock) -> Target:
+            return local.open(local.Config(type="local", path=backup), clock)
+
+        rig = Rig(source, open_target, state, clock)
+        report = rig.run()
+        assert (Status.OK, "") == (report.status, report.error)
+        assert rig.tasks() == {f"p/{id_}.json": body for id_, body in bodies.items()}
+        assert list((backup / "_syncd/tmp").iterdir()) == []
+        assert before + report.written <= 4500
+    assert died > 0
