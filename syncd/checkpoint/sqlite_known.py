@@ -25,7 +25,6 @@ _MD5 = re.compile(rb'("?)([0-9a-f]{32})\1')
 ENTRY = "task, created_at, last_activity, counters, tasks, annotations, predictions, digest, size, etag, drafts, kept"
 HERE = "collection = (SELECT no FROM collection WHERE sync = ? AND id = ?)"
 
-
 Read = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
 
@@ -97,9 +96,9 @@ class SqliteKnown:
         low, high = _bounds(low, high)
         with self._read() as db:
             whole = "SELECT tasks, annotations, predictions FROM collection WHERE sync = ? AND id = ?"
-            part = f"""SELECT coalesce(sum(tasks), 0), coalesce(sum(annotations), 0), coalesce(sum(predictions), 0)
-                FROM entry WHERE {HERE} AND task BETWEEN ? AND ? AND kept = 0"""
-            ends = f"SELECT (SELECT min(task) FROM entry WHERE {HERE}), (SELECT max(task) FROM entry WHERE {HERE} AND task <= ?)"
+            live = f"FROM entry WHERE {HERE} AND kept = 0"
+            part = f"SELECT coalesce(sum(tasks), 0), coalesce(sum(annotations), 0), coalesce(sum(predictions), 0) {live} AND task BETWEEN ? AND ?"
+            ends = f"SELECT (SELECT min(task) {live}), (SELECT max(task) {live} AND task <= ?)"
             least, greatest = db.execute(ends, (*self._at, *self._at, _LARGEST)).fetchone()
             if greatest is not None and low <= least and greatest <= high:
                 return Counts(*db.execute(whole, self._at).fetchone())
