@@ -12,6 +12,19 @@ from typing import Protocol
 from syncd.model import Stat
 
 
+def checked(key: str) -> str:
+    """The key itself; ValueError for one that `keys` never makes (I6)."""
+    if "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
+        raise ValueError(f"{key!r} is not a key: parts between slashes may not be empty, '.' or '..', nor hold NUL")
+    return key
+
+
+def checked_prefix(prefix: str) -> str:
+    """A config's `prefix` as it stands before every key: empty, or parts that end in a slash. Raises ValueError."""
+    parts = prefix.strip("/")
+    return checked(parts) + "/" if parts else ""
+
+
 class Target(Protocol):
     """Where files are written.
 
@@ -70,7 +83,9 @@ class Target(Protocol):
         ...
 
     def sweep(self) -> None:
-        """Remove what a killed writer left behind (temporary files, unfinished uploads). Called by the owner alone, before its first write of a Run."""
+        """Remove what a killed writer left behind (temporary files, unfinished uploads). Called by the owner alone, before its first write
+        of a Run.
+        """
         ...
 
     def close(self) -> None:
