@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from string import Formatter
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, WithJsonSchema
 
 from syncd.fields import Duration, Fields
+from syncd.keys import Layout
 
 KINDS = ("projects", "datasets", "slices", "model_runs")
 """Kinds of Collection that a Sync may select; each Source knows some of them."""
@@ -40,20 +40,7 @@ def _not_empty(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
 
 
 def _key(value: str) -> str:
-    """A template is one-to-one (I6) when both ids are in it once, in different parts, and stays clear of syncd's own names."""
-    try:
-        fields = [name for _, name, form, conversion in Formatter().parse(value) if name is not None or form or conversion]
-    except ValueError as error:
-        raise ValueError("not a template: each { needs its }") from error
-    parts = value.split("/")
-    if sorted(map(str, fields)) != ["project", "task"] or "{project}" not in value or "{task}" not in value:
-        raise ValueError("must hold {project} and {task}, each once, and no other field")
-    if any("{project}" in part and "{task}" in part for part in parts):
-        raise ValueError("{project} and {task} must be parted by a /, else two tasks could share one key")
-    if any(part in {"", ".", ".."} for part in parts) or "\\" in value or not value.isprintable():
-        raise ValueError('must stay inside the prefix: no leading, trailing or double "/", no "." or ".." part, no "\\"')
-    if any(part.startswith("_") for part in parts):
-        raise ValueError('no part may start with "_": such names are syncd\'s own')
+    Layout(value)  # raises ValueError for a template that is not one-to-one (I6)
     return value
 
 
