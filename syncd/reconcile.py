@@ -1,0 +1,60 @@
+"""Which id ranges a Source and the Checkpoint disagree about, found by counting instead of listing (section 4, part 2).
+
+Pure: it asks through the callables it is given and decides nothing about tasks. Rules:
+- The left half of a range is asked for, the right half is what remains: d differences among N tasks cost about d·log2(N / leaf) requests.
+- A range whose sums agree is not looked into: two changes that cancel out in all three numbers stay for the full Run.
+- Nothing outside the given range is ever asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from syncd.model import Counts
+
+Count = Callable[[int, int], Counts]
+"""The sums over low <= id <= high."""
+
+
+class Range(NamedTuple):
+    """A range worth listing; `counts` is what the Source counts in it."""
+
+    low: int
+    high: int
+    counts: Counts
+
+
+def differing(whole: Range, ask: Count, held: Count, *, leaf: int) -> Iterator[Range]:
+    """The ranges of `whole` whose sums differ, ascending and disjoint: each of at most `leaf` tasks on either side, or one where nothing is held yet.
+
+    `ask` is a request to the Source; `held` is what the Checkpoint will hold. Both are called lazily, as ranges are consumed.
+    """
+    stack = [whole]
+    while stack:
+        part = stack.pop()
+        ours = held(part.low, part.high)
+        if part.counts == ours:
+            continue
+        if part.low == part.high or ours.tasks == 0 or max(part.counts.tasks, ours.tasks) <= leaf:
+            yield part
+            continue
+        middle = (part.low + part.high) // 2
+        left = ask(part.low, middle) if part.counts.tasks > 0 else Counts(0, 0, 0)
+        stack.append(Range(middle + 1, part.high, part.counts.minus(left)))
+        stack.append(Range(part.low, middle, left))
+
+
+def portions(low: int, high: int, held: Count, *, limit: int) -> Iterator[tuple[int, int]]:
+    """Sub-ranges of low..high, ascending, that together hold every task held there, each of at most `limit` (or a single id)."""
+    stack = [(low, high)]
+    while stack:
+        low, high = stack.pop()
+        tasks = held(low, high).tasks if low <= high else 0
+        if tasks == 0:
+            continue
+        if tasks <= limit or low == high:
+            yield low, high
+            continue
+        middle = (low + high) // 2
+        stack += [(middle + 1, high), (low, middle)]

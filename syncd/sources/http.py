@@ -1,0 +1,185 @@
+"""What every Source over HTTP shares: one client, retries, and the only place where httpx's errors and statuses become syncd's.
+
+Refuses to follow redirects (a token must not reach another host), to keep cookies (a session must not outlive or outrank the token), and to take
+anything but JSON for an answer: a login page with 200 is an error, never data (I4).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, Protocol
+
+import httpx
+
+from syncd import __version__, encode
+from syncd.clock import SECOND
+from syncd.errors import AccessError, SourceError, TaskError, TransientError
+from syncd.retry import Retry
+
+CONNECT_TIMEOUT = 15.0  # seconds
+BRITTLE_TRIES = 3
+_BUSY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
+_SHOWN = 200  # characters of a server's own words in a message
+
+
+class Auth(Protocol):
+    """How requests are authorized."""
+
+    def header(self) -> str:
+        """The value of `Authorization`. May itself send (anonymous) requests."""
+        ...
+
+    def renew(self) -> bool:
+        """After a 401: True when trying once more makes sense."""
+        ...
+
+    def explain(self, detail: str) -> str:
+        """What a person should do about a refusal, given the server's own words."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A JSON answer. `asked_at`: a moment of the server's own clock not after the request was sent (its `Date` less the time the request took),
+    microseconds; None when it sent no date. `size`: bytes of the body.
+    """
+
+    status: int
+    body: object
+    size: int
+    asked_at: int | None
+
+
+class _UnreadableError(TransientError):
+    """The server failed on this very request, or its answer is no JSON: perhaps a passing fault, perhaps one task in the answer."""
+
+
+class Http:
+    """Requests to one server. `requests` counts every try. May be used from several threads."""
+
+    def __init__(self, url: str, retry: Retry, auth: Auth, *, timeout: float, concurrency: int, transport: httpx.BaseTransport | None = None) -> None:
+        self._retry = retry
+        self._auth = auth
+        self._lock = threading.Lock()
+        self._base = httpx.URL(url.rstrip("/"))
+        self._client = httpx.Client(
+            base_url=self._base,
+            timeout=httpx.Timeout(timeout, connect=CONNECT_TIMEOUT),
+            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+            headers={"User-Agent": f"syncd/{__version__}", "Accept": "application/json", "Accept-Encoding": "gzip"},
+            transport=transport,
+        )
+        self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self.requests = 0
+
+    def get(self, path: str, params: Mapping[str, str | int] | None = None, *, absent: bool = False, brittle: bool = False) -> Answer:
+        """The answer to a GET. Raises SourceError or AccessError.
+
+        absent: a JSON 404 is an Answer, too. brittle: what keeps failing with 500 or unreadable JSON over a few tries is a TaskError,
+        since a single task can cause it.
+        """
+        failures = 0
+
+        def attempt() -> Answer:
+            nonlocal failures
+            try:
+                return self._judge(self._authorized("GET", path, params), absent=absent)
+            except _UnreadableError as error:
+                failures += 1
+                if brittle and failures >= BRITTLE_TRIES:
+                    raise TaskError(str(error)) from None
+                raise
+
+        return self._retry.call(attempt)
+
+    def post_anonymously(self, path: str, body: Mapping[str, str]) -> Answer:
+        """The answer to a POST without authorization. Raises SourceError or AccessError."""
+        return self._retry.call(lambda: self._judge(self._send("POST", path, json=body), absent=False))
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _authorized(self, method: str, path: str, params: Mapping[str, str | int] | None) -> httpx.Response:
+        response = self._send(method, path, params=params, headers={"Authorization": self._auth.header()})
+        if response.status_code == HTTPStatus.UNAUTHORIZED and self._auth.renew():
+            response = self._send(method, path, params=params, headers={"Authorization": self._auth.header()})
+        return response
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        with self._lock:
+            self.requests += 1
+        try:
+            return self._client.request(method, path, **options)
+        except httpx.UnsupportedProtocol as error:
+            raise SourceError(f"{self._base}: {error}") from None
+        except httpx.TimeoutException as error:
+            raise TransientError(f"{method} {self._base}{path}: no answer in time ({type(error).__name__})") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:  # resets, truncated bodies, undecodable gzip, TLS
+            raise TransientError(f"{method} {self._base}{path}: {str(error) or type(error).__name__}") from None
+
+    def _judge(self, response: httpx.Response, *, absent: bool) -> Answer:
+        """What a response is: an Answer, or the error its status and content stand for."""
+        status = response.status_code
+        where = f"{response.request.method} {self._base}{response.request.url.path.removeprefix(self._base.path.rstrip('/'))}"
+        if status >= HTTPStatus.BAD_REQUEST and not (absent and status == HTTPStatus.NOT_FOUND and _detail(response)):
+            raise self._fault(response, where)
+        if status >= HTTPStatus.MULTIPLE_CHOICES and status < HTTPStatus.BAD_REQUEST:
+            target = httpx.URL(response.headers.get("location", "")).copy_with(query=None)
+            raise SourceError(f"{where}: redirected to {target}; redirects are not followed, give the right address as url")
+        kind = response.headers.get("content-type", "").partition(";")[0].strip()
+        if not kind.endswith("json"):
+            raise SourceError(
+                f"{where}: answered {status} with {kind or 'no content type'} instead of JSON: a login page or another server? check url"
+            )
+        try:
+            body = encode.parse(response.content)
+        except TaskError as error:
+            raise _UnreadableError(f"{where}: {error}") from None
+        return Answer(status, body, len(response.content), _asked_at(response))
+
+    def _fault(self, response: httpx.Response, where: str) -> Exception:
+        status, detail = response.status_code, _detail(response)
+        said = f"{where}: {status} {response.reason_phrase}" + (f" ({detail})" if detail else "")
+        if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            return AccessError(f"{said}; {self._auth.explain(detail)}")
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            return _UnreadableError(said, _retry_after(response))
+        if status in _BUSY or status > HTTPStatus.INTERNAL_SERVER_ERROR:
+            return TransientError(said, _retry_after(response))
+        return SourceError(f"{said}; check url, and that the server is one syncd knows")
+
+
+def _detail(response: httpx.Response) -> str:
+    """The server's own words of a JSON error; empty when it is none (an HTML page, say)."""
+    try:
+        body = response.json()
+    except ValueError:
+        return ""
+    return str(body.get("detail") or "")[:_SHOWN] if isinstance(body, dict) else ""
+
+
+def _asked_at(response: httpx.Response) -> int | None:
+    date = _date(response)
+    return None if date is None else date - int(response.elapsed.total_seconds() * SECOND)
+
+
+def _date(response: httpx.Response, name: str = "date") -> int | None:
+    """A header's HTTP date, microseconds."""
+    try:
+        return int(parsedate_to_datetime(response.headers.get(name, "")).timestamp()) * SECOND
+    except ValueError:
+        return None
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds, from either form of Retry-After; a date counts from the server's own clock."""
+    text = response.headers.get("retry-after", "")
+    if text.strip().isdigit():
+        return float(text)
+    until, now = _date(response, "retry-after"), _date(response)
+    return None if until is None or now is None else max(0.0, (until - now) / SECOND)
