@@ -18,6 +18,7 @@ from syncd.clock import SECOND, format_time
 from syncd.errors import CheckpointError, GuardTripped, Stopped, SyncdError
 from syncd.model import Collection, CollectionState, Event, Failure, Kind, Op, Report, Status, Why
 from syncd.plan import Missing, next_cursor
+from syncd.run.collections import start, unmatched, vanished
 from syncd.run.deletions import Remover, check
 from syncd.run.feed import publish
 from syncd.run.job import Job, OnProgress, Progress
@@ -116,16 +117,16 @@ def _straight_down(run: _Run, confirm_deletes: str) -> None:
     publish(job, run.lease, run.place)  # what a killed Run left unsaid
     collections = job.source.collections()
     states = job.checkpoint.states(job.name)
-    run.report.failed.extend(_unmatched(job, collections, states))
+    run.report.failed.extend(unmatched(job, collections, states))
     missing: list[Missing] = []
     for collection in collections:
         missing += _back_up(run, collection, states.get(collection.id))
-    vanished = _vanished(job, collections, states)
+    gone = vanished(job, collections, states)
     missing += (
-        Missing(c.id, tuple(job.checkpoint.known(job.name, c.id).all_ids()), job.checkpoint.size(job.name, c.id), whole=True) for c in vanished
+        Missing(c.id, tuple(job.checkpoint.known(job.name, c.id).all_ids()), job.checkpoint.size(job.name, c.id), whole=True) for c in gone
     )
-    _follow_deletions(run, {c.id: c for c in [*collections, *vanished]}, missing, confirm_deletes)
-    for collection in vanished:
+    _follow_deletions(run, {c.id: c for c in [*collections, *gone]}, missing, confirm_deletes)
+    for collection in gone:
         if job.checkpoint.size(job.name, collection.id) == 0 and job.checkpoint.kept(job.name, collection.id) == 0:
             Remover(job, run.lease, run.place, run.writer, run.report).drop(collection.id, states[collection.id].settings)
     if run.whole_listing is not None:
@@ -139,34 +140,10 @@ def _follow_deletions(run: _Run, collections: dict[str, Collection], missing: Se
         remover.remove(collections[part.project], part)
 
 
-def _unmatched(job: Job, collections: Sequence[Collection], states: dict[str, CollectionState]) -> list[Failure]:
-    """Collections that the config names and nobody knows: silence would look like a backup (I8)."""
-    ids, titles = {c.id for c in collections} | set(states), {c.title for c in collections}
-    named = [name for kind in ("projects", "datasets", "slices", "model_runs") for name in getattr(job.rules, kind) or ()]
-    literal = [name for name in named if not any(mark in name for mark in "*?[")]
-    return [
-        Failure(name, None, f"the config names {name!r}, but the Source shows no such Collection: check the id or title, and what the token may see")
-        for name in literal if name not in ids and name not in titles
-    ]  # fmt: skip
-
-
-def _vanished(job: Job, collections: Sequence[Collection], states: dict[str, CollectionState]) -> list[Collection]:
-    """Collections that are proved gone from the Source. One that the config merely stopped naming is left as it is."""
-    present = {c.id for c in collections}
-    candidates = [state.collection for id_, state in states.items() if id_ not in present]
-    checkpoint, name = job.checkpoint, job.name
-    # one whose tasks were all kept (`on_delete: keep`) has nothing left to follow
-    followed = [c for c in candidates if checkpoint.size(name, c.id) or not checkpoint.kept(name, c.id)]
-    return [c for c in followed if job.source.confirm_collection(c)]
-
-
 def _back_up(run: _Run, collection: Collection, state: CollectionState | None) -> list[Missing]:
     """Everything of one Collection but its deletions; those are returned."""
     job = run.job
-    if state is None or (state.collection.created_at != collection.created_at):
-        # new, or another Collection under a reused id: read it from the beginning; what the old one had and this one lacks is missing
-        state = CollectionState(collection)
-    state = replace(state, collection=collection)
+    state = start(collection, state)
     before = job.checkpoint.size(job.name, collection.id)
     cursor = state.cursor
     state = _keep_settings(run, state)

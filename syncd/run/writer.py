@@ -12,15 +12,17 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from syncd import encode
 from syncd.checkpoint.base import Commit, Lease
 from syncd.errors import SyncdError, TaskError
-from syncd.model import CollectionState, Counts, Entry, Event, Failure, Op, Report, Revision, Stat, TaskFile, Why
+from syncd.model import CollectionState, Counts, Entry, Event, Failure, Op, Report, Revision, Stat, Status, TaskFile, Why
 from syncd.plan import Action, Decision
 from syncd.run.job import Job, OnProgress, Progress
 from syncd.run.place import Place
 
+_HISTORY = 100  # Runs looked back for a killed one
 _PAGES = 4  # pages in flight: enough that the pool never waits for a commit, few enough that memory stays flat
 
 
@@ -155,13 +157,36 @@ class Writer:
             entries=[o.entry for o in outcomes if o.entry is not None],
             failed=failed,
             cleared=page.cleared,
-            events=[event for o in outcomes if o.entry is not None for event in _events(page.project, o, now)],
+            events=[event for o in outcomes if o.entry is not None for event in self._events(page.project, o, now)],
             notes=page.notes if whole and not failed else {},
             state=page.state if whole else None,
         )
         if commit != Commit():
             self._job.checkpoint.commit(self._lease, page.project, commit)
         self._count(page, outcomes, failed)
+
+    @cached_property
+    def _after_a_kill(self) -> bool:
+        """Whether a Run was killed since the last one that ended well: a right file without an Entry may then be its put, told in no feed yet."""
+        for run in self._job.checkpoint.runs(self._job.name, _HISTORY):
+            if run.run_id != self._lease.run_id and run.finished_at is None:
+                return True
+            if run.status not in {None, Status.FAILED}:
+                return False
+        return False
+
+    def _events(self, project: str, outcome: Outcome, now: int) -> list[Event]:
+        step, old = outcome.step, outcome.step.entry
+        action, why = step.decision
+        adopted = action is Action.COMPARE and not outcome.put
+        if not outcome.put and not (adopted and self._after_a_kill):
+            return []
+        if adopted and old is None:
+            why = Why.NEW
+        put = Event(Op.PUT, why, project, step.task, step.file.digest, step.revision.last_activity, now)
+        if action is not Action.REPLACE or old is None:
+            return [put]
+        return [Event(Op.TRASH, Why.DELETED, project, old.task, old.digest, old.revision.last_activity, now), put]
 
     def _count(self, page: Page, outcomes: Sequence[Outcome], failed: Sequence[Failure]) -> None:
         report = self._report
@@ -191,14 +216,3 @@ def _entry(step: Step, etag: bytes) -> Entry:
 
 def _failure(project: str, outcome: Outcome) -> Failure:
     return Failure(project, outcome.step.task, str(outcome.error), outcome.step.revision.last_activity)
-
-
-def _events(project: str, outcome: Outcome, now: int) -> list[Event]:
-    step = outcome.step
-    if not outcome.put:
-        return []
-    events = [Event(Op.PUT, step.decision.why, project, step.task, step.file.digest, step.revision.last_activity, now)]
-    if step.decision.action is Action.REPLACE and step.entry is not None:
-        old = step.entry
-        events.insert(0, Event(Op.TRASH, Why.DELETED, project, old.task, old.digest, old.revision.last_activity, now))
-    return events

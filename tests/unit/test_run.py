@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from syncd.checkpoint import sqlite
 from syncd.errors import AccessError, SourceError, TaskError
 from syncd.model import Kind, Status
+from syncd.run.preview import plan_sync
 from syncd.targets import local
 from tests.fakes.memory import SECOND, MemorySource
 from tests.fakes.rig import DAY, Rig, TestClock
@@ -297,3 +299,23 @@ def test_task_error_of_the_target_fails_that_task_alone(rig: Rig, source: Memory
     report = rig.run()
     assert (Status.OK, 1) == (report.status, report.written)
     assert same(rig, source)
+
+
+def test_plan_tells_what_a_run_would_do_and_touches_nothing(rig: Rig, source: MemorySource) -> None:
+    source.add("1", 30)
+    rig.run()
+    source.now += SECOND
+    source.put("1", "5", {"id": 5, "edited": True})
+    source.add("1", 1, first=31)
+    del source.world["1"].tasks["6"]
+    source.world["1"].tasks["7"].poison = "unreadable"
+    source.world["1"].tasks["7"].last_activity = source.now
+    before = rig.files()
+    checkpoint, target = sqlite.open(rig.state, read_only=True), rig.open_target()
+    lines = {(line.sign, line.task) for line in plan_sync(rig.job(checkpoint, target))}
+    target.close()
+    checkpoint.close()
+    assert {("~", "5"), ("+", "31"), ("-", "6"), ("!", "7")} == lines
+    assert before == rig.files()
+    report = rig.run()
+    assert (2, 1, 1) == (report.written, report.trashed, len(report.failed))

@@ -1,0 +1,40 @@
+"""Which Collections a Run deals with, and how each of them starts. Asks the Source only about those it no longer shows; touches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from syncd.model import Collection, CollectionState, Failure
+from syncd.run.job import Job
+
+States = Mapping[str, CollectionState]
+
+
+def start(collection: Collection, state: CollectionState | None) -> CollectionState:
+    """The state a Run starts from. Another created_at under the same id is another Collection: it is read from the beginning, and what the old one
+    had and this one lacks is missing.
+    """
+    if state is None or state.collection.created_at != collection.created_at:
+        return CollectionState(collection)
+    return replace(state, collection=collection)
+
+
+def unmatched(job: Job, collections: Sequence[Collection], states: States) -> list[Failure]:
+    """Collections that the config names and nobody knows: silence would look like a backup (I8)."""
+    known = {c.id for c in collections} | {c.title for c in collections} | set(states)
+    named = [name for names in job.rules.selection().values() for name in names if not any(mark in name for mark in "*?[")]
+    advice = "check the id or title, and what the token may see"
+    return [
+        Failure(name, None, f"the config names {name!r}, but the Source shows no such Collection: {advice}") for name in named if name not in known
+    ]
+
+
+def vanished(job: Job, collections: Sequence[Collection], states: States) -> list[Collection]:
+    """Collections that are proved gone from the Source. One that the config merely stopped naming is left as it is."""
+    shown = {c.id for c in collections}
+    checkpoint, name = job.checkpoint, job.name
+    candidates = [state.collection for id_, state in states.items() if id_ not in shown]
+    # one whose tasks were all kept (`on_delete: keep`) has nothing left to follow
+    followed = [c for c in candidates if checkpoint.size(name, c.id) or not checkpoint.kept(name, c.id)]
+    return [c for c in followed if job.source.confirm_collection(c)]
