@@ -234,7 +234,7 @@ class StandIn:
         if project is None:
             return error(404, "No Project matches the given query.")
         try:
-            found = project.select(json.loads(params.get("query") or "{}"))
+            found = project.select(_query(params.get("query") or "{}"))
         except Rejected as rejected:
             wrong = {"validation_errors": {"non_field_errors": [str(rejected)]}} if rejected.status == 400 else {}
             return error(rejected.status, "Validation error" if wrong else str(rejected), **wrong)
@@ -242,7 +242,7 @@ class StandIn:
         if chosen is None:
             return error(404, "Invalid page.")
         rows = found.rows(*chosen)
-        shapes = [_trim(project.render(row, everything=params.get("fields") == "all"), params) for row in rows]
+        shapes = [_trim(project.render(row, everything=params.get("fields") == "all", asked=found.columns), params) for row in rows]
         if any(row.poison and "data" in shape for row, shape in zip(rows, shapes, strict=True)):
             return html(500)
         counts = {"total_annotations": found.annotations, "total_predictions": found.predictions, "total": found.total}
@@ -265,6 +265,13 @@ class StandIn:
 
 class _NoSuchPageError(Exception):
     pass
+
+
+def _query(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise Rejected(500, "Expected object or value") from None
 
 
 def _positive(text: str | None, default: int) -> int:

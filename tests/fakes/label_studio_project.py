@@ -7,7 +7,7 @@ Each event does to dates, counters and drafts what the real server does (verifie
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -33,8 +33,9 @@ class Owner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a query selects, in order; `rows` makes no more of it than asked for."""
+    """What a query selects, in order, and the columns it names; `rows` makes no more of it than asked for."""
 
+    columns: frozenset[str]
     total: int
     annotations: int
     predictions: int
@@ -96,6 +97,7 @@ class Project:
         count, annotations, predictions = self.untouched.sums(low, high, parities)
         down = (query.get("ordering") or ["id"])[0].startswith("-")
         return Found(
+            frozenset(column_name(item) for item in filters["items"]),
             len(stored) + count,
             sum(row.total_annotations for row in stored) + annotations,
             sum(row.total_predictions for row in stored) + predictions,
@@ -107,8 +109,8 @@ class Project:
             return iter(sorted([*stored, *self.untouched.between(low, high, parities)], key=lambda row: -row.id))
         return heapq.merge(stored, self.untouched.between(low, high, parities), key=lambda row: row.id)
 
-    def render(self, row: Row, *, everything: bool) -> dict[str, Any]:
-        """The task as the list shows it, with fields=all or task_only."""
+    def render(self, row: Row, *, everything: bool, asked: Collection[str] = ()) -> dict[str, Any]:
+        """The task as the list shows it, with fields=all or task_only; a flat task shows the computed columns that its query `asked` for."""
         now = self._owner.clock()
         results = {"annotations": row.annotations, "predictions": row.predictions}
         shape: dict[str, Any] = {
@@ -138,8 +140,9 @@ class Project:
             "project": self.id,
             "comment_authors": [],
         }
+        computed = {"completed_at": show_time(row.completed_at()), "draft_exists": bool(row.drafts)}
         if not everything:
-            return shape
+            return shape | {name: value for name, value in computed.items() if name in asked}
         leads = [annotation["lead_time"] for annotation in row.annotations if annotation["lead_time"] is not None]
         scores = [prediction["score"] for prediction in row.predictions if prediction["score"] is not None]
         return shape | {
@@ -147,13 +150,12 @@ class Project:
             "annotations": [dated(annotation, now) | {"created_username": self._name(annotation["completed_by"])} for annotation in row.annotations],
             "drafts": [dated(draft, now) | {"created_username": f"{draft['user']}, 1"} for draft in row.drafts],
             "annotators": sorted({annotation["completed_by"] for annotation in row.annotations}),
-            "completed_at": show_time(row.completed_at()),
+            **computed,
             **{f"{name}_results": _loose(parts) for name, parts in results.items()},
             "annotations_ids": ",".join(str(annotation["id"]) for annotation in row.annotations),
             "predictions_model_versions": ",".join(sorted({prediction["model_version"] for prediction in row.predictions})),
             "predictions_score": sum(scores) / len(scores) if scores else None,
             "avg_lead_time": sum(leads) / len(leads) if leads else None,
-            "draft_exists": bool(row.drafts),
         }
 
     def _name(self, user_id: int) -> str:
@@ -168,8 +170,8 @@ class Project:
         """
         first = self._owner.next_task
         taken = list(ids) if ids is not None else list(range(first, first + len(tasks)))
-        now = self._owner.clock() if at is None else at
         for task_id, task in zip(taken, tasks, strict=True):
+            now = self._owner.clock() if at is None else at
             self._inner += 1
             row = Row(task_id, self._inner, task["data"], now, now, meta=task.get("meta", {}))
             row.annotations = [self._annotation(row, now, **fields) for fields in task.get("annotations", ())]
@@ -193,11 +195,11 @@ class Project:
         row = self.row(task_id)
         for name, value in fields.items():
             setattr(row, name, value)
-        self._touch(row, at)
+        self._touch(row, at, by=row.updated_by)
 
     def annotate(self, task_id: int, **fields: Any) -> int:
         row = self.row(task_id)
-        row.annotations.append(self._annotation(row, self._owner.clock(), **fields))
+        row.annotations.append(self._annotation(row, self._owner.clock(), updated_by=1, **fields))
         self._touch(row)
         return int(row.annotations[-1]["id"])
 
@@ -249,7 +251,7 @@ class Project:
         """PATCH of the counters themselves, which the server accepts."""
         for name, value in counters.items():
             setattr(self.row(task_id), name, value)
-        self._touch(self.row(task_id), recount=False)
+        self.row(task_id).updated_at = self._owner.clock()
 
     def poison(self, task_id: int) -> None:
         """A lone surrogate: each page with this task's data answers 500."""
@@ -259,10 +261,9 @@ class Project:
         """DELETE of the whole project."""
         self._owner.projects.pop(self.id, None)
 
-    def _touch(self, row: Row, at: int | None = None, *, recount: bool = True) -> None:
-        row.updated_at, row.updated_by = self._owner.clock() if at is None else at, 1
-        if recount:
-            row.recount()
+    def _touch(self, row: Row, at: int | None = None, by: int | None = 1) -> None:
+        row.updated_at, row.updated_by = self._owner.clock() if at is None else at, by
+        row.recount()
 
     def _next(self) -> int:
         self._part += 1

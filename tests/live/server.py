@@ -252,7 +252,7 @@ class LabelStudio:
             self._process.stop()
             self._process = None
 
-    def allow_legacy_tokens(self, allowed: bool) -> None:
+    def allow_legacy_tokens(self, *, allowed: bool) -> None:
         """Switch legacy tokens on or off. Speaks with a personal access token, which works either way."""
         with self.with_pat() as client:
             client.post("/api/jwt/settings", {"legacy_api_tokens_enabled": allowed, "api_tokens_enabled": True, "api_token_ttl_days": 73000})
