@@ -156,9 +156,10 @@ class XmlApi:
         encode = quote if query.get("encoding-type") == "url" else escape
         items = [_entry(encode(name), blob) for name, blob in page.blobs.items()]
         items += [f"<CommonPrefixes><Prefix>{encode(prefix)}</Prefix></CommonPrefixes>" for prefix in page.prefixes]
+        extra = {"EncodingType": "url"} if encode is quote else {}
         more = {} if page.following is None else {"NextContinuationToken": quote(page.following, safe="")}
         found = len(page.blobs) + len(page.prefixes)
-        body = _document("ListBucketResult", items, Name=bucket, KeyCount=str(found), IsTruncated=str(bool(more)).lower(), **more)
+        body = _document("ListBucketResult", items, Name=bucket, KeyCount=str(found), IsTruncated=str(bool(more)).lower(), **more, **extra)
         return Answer(200, body, [XML])
 
 

