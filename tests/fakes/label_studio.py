@@ -211,7 +211,8 @@ class StandIn:
         return {"username": user["email"].partition("@")[0], "avatar": None, "initials": initials, "active_organization": 1} | user
 
     def _list_projects(self, request: Request) -> Reply:
-        found = sorted(self.projects.values(), key=lambda project: -project.id)
+        order = request.params.get("ordering", "-id")
+        found = sorted(self.projects.values(), key=lambda project: getattr(project, order.lstrip("-")), reverse=order.startswith("-"))
         chosen = _page(len(found), request.params, default=_PROJECTS, most=_MOST_PROJECTS)
         if chosen is None:
             return error(404, "Invalid page.")

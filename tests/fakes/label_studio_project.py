@@ -13,7 +13,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
-from tests.fakes.label_studio_rows import Rejected, Row, Virtual, annotation, column_name, dated, prediction, show_time, test_of
+from tests.fakes.label_studio_rows import NOTHING, Rejected, Row, Span, Virtual, annotation, column_name, dated, prediction, show_time, test_of
 
 EMAIL = "ann@example.com"
 LABEL_CONFIG = (
@@ -66,7 +66,7 @@ class Project:
 
     def shape(self) -> dict[str, Any]:
         """As GET /api/projects/{id}/ answers, in the fields that matter."""
-        rows, virtual = self.stored.values(), self.untouched.sums(1, self.untouched.size, (0, 1))
+        rows, virtual = self.stored.values(), self.untouched.sums(self.untouched.all())
         counts = {
             "task_number": len(self.stored) + virtual[0],
             "total_annotations_number": sum(sum(not a["was_cancelled"] for a in row.annotations) for row in rows) + virtual[1],
@@ -93,21 +93,19 @@ class Project:
         named = _named(query, filters)
         candidates = self.stored.values() if named is None else filter(None, map(self.find, named))
         stored = sorted((row for row in candidates if matches(row)), key=lambda row: row.id)
-        low, high, parities = self.untouched.narrow(filters["items"], matches) if self.untouched.size and named is None else (1, 0, ())
-        count, annotations, predictions = self.untouched.sums(low, high, parities)
+        span = self.untouched.narrow(filters["items"], matches) if self.untouched.size and named is None else NOTHING
+        count, annotations, predictions = self.untouched.sums(span)
         down = (query.get("ordering") or ["id"])[0].startswith("-")
         return Found(
             frozenset(column_name(item) for item in filters["items"]),
             len(stored) + count,
             sum(row.total_annotations for row in stored) + annotations,
             sum(row.total_predictions for row in stored) + predictions,
-            partial(self._stream, stored, low, high, parities, down=down),
+            partial(self._stream, stored, span, down=down),
         )
 
-    def _stream(self, stored: list[Row], low: int, high: int, parities: Sequence[int], *, down: bool) -> Iterator[Row]:
-        if down:
-            return iter(sorted([*stored, *self.untouched.between(low, high, parities)], key=lambda row: -row.id))
-        return heapq.merge(stored, self.untouched.between(low, high, parities), key=lambda row: row.id)
+    def _stream(self, stored: list[Row], span: Span, *, down: bool) -> Iterator[Row]:
+        return heapq.merge(stored[::-1] if down else stored, self.untouched.rows(span, down=down), key=lambda row: row.id, reverse=down)
 
     def render(self, row: Row, *, everything: bool, asked: Collection[str] = ()) -> dict[str, Any]:
         """The task as the list shows it, with fields=all or task_only; a flat task shows the computed columns that its query `asked` for."""

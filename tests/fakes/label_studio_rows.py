@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 VIRTUAL_EPOCH = 1_600_000_000_000_000
 VIRTUAL_STEP = 1_000_000  # microseconds between two virtual tasks
@@ -200,6 +200,18 @@ def dated(part: Mapping[str, Any], now: int) -> dict[str, Any]:
     return {**part, "created_at": show_time(part["created_at"]), "updated_at": show_time(part["updated_at"]), "created_ago": f"{minutes}\xa0minutes"}
 
 
+class Span(NamedTuple):
+    """Virtual tasks: ids from low to high of these parities, less some."""
+
+    low: int
+    high: int
+    parities: frozenset[int]
+    without: frozenset[int]
+
+
+NOTHING = Span(1, 0, frozenset(), frozenset())
+
+
 class Virtual:
     """Tasks 1..size as functions of their id, less those taken: one annotation when the id is even, two when odd; one prediction when odd."""
 
@@ -225,14 +237,18 @@ class Virtual:
         self.taken.add(task_id)
         return found
 
-    def narrow(self, items: Sequence[Mapping[str, Any]], matches: Callable[[Row], bool]) -> tuple[int, int, tuple[int, ...]]:
-        """The ids and parities a query selects. Filters on id, inner_id and times bound the ids; what the others say, any two neighbours tell."""
-        low, high = 1, self.size
+    def narrow(self, items: Sequence[Mapping[str, Any]], matches: Callable[[Row], bool]) -> Span:
+        """What a query selects. Filters on id, inner_id and times bound the ids; what the others say, one task of each parity tells for all."""
+        low, high, without = 1, self.size, set(self.taken)
         for item in items:
             name = column_name(item)
-            if name in {"id", "inner_id", *_TIMES}:
+            if name in {"id", "inner_id"} and item["operator"] in {"not_in_list", "not_equal"}:
+                without.update(item["value"] if item["operator"] == "not_in_list" else [item["value"]])
+            elif name in {"id", "inner_id", *_TIMES}:
                 low, high = self._bound(low, high, item, time=name in _TIMES)
-        return low, high, tuple(sorted(number % 2 for number in (low, low + 1) if number <= high and matches(self.make(number))))
+        without = {number for number in without if low <= number <= high}
+        examples = (next((n for n in range(low + (low % 2 != parity), high + 1, 2) if n not in without), None) for parity in (0, 1))
+        return Span(low, high, frozenset(n % 2 for n in examples if n is not None and matches(self.make(n))), frozenset(without))
 
     @staticmethod
     def _bound(low: int, high: int, item: Mapping[str, Any], *, time: bool) -> tuple[int, int]:
@@ -241,15 +257,20 @@ class Virtual:
             least, most = -((VIRTUAL_EPOCH - least) // VIRTUAL_STEP), (most - VIRTUAL_EPOCH) // VIRTUAL_STEP
         return int(max(low, least)), int(min(high, most))
 
-    def sums(self, low: int, high: int, parities: Sequence[int]) -> tuple[int, int, int]:
+    def all(self) -> Span:
+        return self.narrow((), lambda _: True)
+
+    @staticmethod
+    def sums(span: Span) -> tuple[int, int, int]:
         """Tasks, annotations, predictions."""
-        odd, even = (
-            (len(range(low + (low % 2 != parity), high + 1, 2)) - sum(low <= task <= high and task % 2 == parity for task in self.taken))
-            if parity in parities
+        even, odd = (
+            len(range(span.low + (span.low % 2 != parity), span.high + 1, 2)) - sum(number % 2 == parity for number in span.without)
+            if parity in span.parities
             else 0
-            for parity in (1, 0)
+            for parity in (0, 1)
         )
         return odd + even, odd * 2 + even, odd
 
-    def between(self, low: int, high: int, parities: Sequence[int]) -> Iterator[Row]:
-        return (self.make(number) for number in range(low, high + 1) if number % 2 in parities and number not in self.taken)
+    def rows(self, span: Span, *, down: bool = False) -> Iterator[Row]:
+        numbers = range(span.low, span.high + 1)
+        return (self.make(n) for n in (reversed(numbers) if down else numbers) if n % 2 in span.parities and n not in span.without)

@@ -215,7 +215,15 @@ def test_a_list_of_no_project_is_refused_alike(twins: Twins, params: dict[str, A
     twins.compare("/api/tasks", **params)
 
 
-@pytest.mark.parametrize("params", [{"include": PROJECT}, {"include": PROJECT, "page_size": 1, "page": 99}])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"include": PROJECT},
+        {"include": "title", "ordering": "id"},
+        {"include": "title", "ordering": "-id"},
+        {"include": PROJECT, "page_size": 1, "page": 99},
+    ],
+)
 def test_project_lists_have_the_same_shape(twins: Twins, params: dict[str, Any]) -> None:
     twins.compare("/api/projects/", **params)
 

@@ -77,7 +77,7 @@ _filters = st.lists(
     st.one_of(
         st.builds(where, st.just("id"), _order, st.just("Number"), _ids),
         st.builds(where, st.just("id"), st.just("in"), st.just("Number"), st.fixed_dictionaries({"min": _ids, "max": _ids})),
-        st.builds(where, st.just("id"), st.just("in_list"), st.just("Number"), st.lists(_ids, max_size=4)),
+        st.builds(where, st.just("id"), st.sampled_from(["in_list", "not_in_list"]), st.just("Number"), st.lists(_ids, max_size=4)),
         st.builds(where, st.just("updated_at"), _order, st.just("Datetime"), _times.map(_exact)),
         st.builds(where, st.just("total_annotations"), _order, st.just("Number"), st.integers(0, 3)),
         st.builds(where, st.just("draft_exists"), st.just("equal"), st.just("Boolean"), st.booleans()),
@@ -86,15 +86,15 @@ _filters = st.lists(
 )
 
 
-@given(filters=_filters, size=st.integers(1, 20), gone=st.lists(st.integers(1, 20), max_size=3))
-def test_virtual_tasks_answer_each_query_as_stored_ones_do(filters: list[dict[str, object]], size: int, gone: list[int]) -> None:
+@given(filters=_filters, size=st.integers(1, 20), gone=st.lists(st.integers(1, 20), max_size=3), down=st.booleans())
+def test_virtual_tasks_answer_each_query_as_stored_ones_do(filters: list[dict[str, object]], size: int, gone: list[int], down: bool) -> None:
     studio = StandIn.million(size)
     virtual, stored = studio.projects[1], studio.project("Stored")
     stored.stored = {number: virtual.untouched.make(number) for number in range(1, size + 1)}
     for number in {number for number in gone if number <= size}:
         virtual.delete(number)
         stored.delete(number)
-    query = {"filters": {"conjunction": "and", "items": filters}}
+    query = {"filters": {"conjunction": "and", "items": filters}, "ordering": ["-tasks:id" if down else "tasks:id"]}
     expected, found = stored.select(query), virtual.select(query)
     assert (expected.total, expected.annotations, expected.predictions) == (found.total, found.annotations, found.predictions)
     assert expected.rows(0, 99) == found.rows(0, 99)
