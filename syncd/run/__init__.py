@@ -22,7 +22,7 @@ from syncd.run.collections import start, unmatched, vanished
 from syncd.run.deletions import Remover, check
 from syncd.run.feed import publish
 from syncd.run.job import Job, OnProgress, Progress
-from syncd.run.place import Listing, Place
+from syncd.run.place import Listing, Place, rescue
 from syncd.run.readahead import read_ahead
 from syncd.run.reading import Reading, assess, readings
 from syncd.run.trash import empty_trash
@@ -31,6 +31,7 @@ from syncd.run.writer import Page, Writer
 __all__ = ["Job", "Progress", "due", "run_sync"]
 log = logging.getLogger(__name__)
 _COMPACT = str.maketrans("T", "-", "-:")
+_CHUNK = 500
 _PARTIAL = 3  # exit code: some tasks failed
 
 
@@ -122,9 +123,7 @@ def _straight_down(run: _Run, confirm_deletes: str) -> None:
     for collection in collections:
         missing += _back_up(run, collection, states.get(collection.id))
     gone = vanished(job, collections, states)
-    missing += (
-        Missing(c.id, tuple(job.checkpoint.known(job.name, c.id).all_ids()), job.checkpoint.size(job.name, c.id), whole=True) for c in gone
-    )
+    missing += (Missing(c.id, tuple(job.checkpoint.known(job.name, c.id).all_ids()), job.checkpoint.size(job.name, c.id), whole=True) for c in gone)
     _follow_deletions(run, {c.id: c for c in [*collections, *gone]}, missing, confirm_deletes)
     for collection in gone:
         if job.checkpoint.size(job.name, collection.id) == 0 and job.checkpoint.kept(job.name, collection.id) == 0:
@@ -143,24 +142,41 @@ def _follow_deletions(run: _Run, collections: dict[str, Collection], missing: Se
 def _back_up(run: _Run, collection: Collection, state: CollectionState | None) -> list[Missing]:
     """Everything of one Collection but its deletions; those are returned."""
     job = run.job
+    if state is not None and state.collection.created_at != collection.created_at and state.settings:
+        rescue(job, job.layout.settings(collection.id), state.settings, job.layout.trash_settings(collection.id, state.settings, job.clock.now()))
     state = start(collection, state)
     before = job.checkpoint.size(job.name, collection.id)
     cursor = state.cursor
     state = _keep_settings(run, state)
-    tasks: dict[str, None] = {}
+    missing: dict[str, None] = {}
     for reading in readings(run.report.kind, state, int(job.rules.overlap * SECOND)):
-        state, missing = _read(run, state, reading)
-        tasks.update(dict.fromkeys(missing))
+        state, found = _read(run, state, reading)
+        missing.update(dict.fromkeys(found))
     if state.cursor != cursor:
         run.report.cursors[collection.id] = (cursor, state.cursor)
-    return [Missing(collection.id, tuple(tasks), before)] if tasks else []
+    tasks = _with_files(run, collection.id, list(missing))
+    return [Missing(collection.id, tasks, before)] if tasks else []
+
+
+def _with_files(run: _Run, project: str, missing: list[str]) -> tuple[str, ...]:
+    """The missing ids that have a file to lose. The others failed before they ever had one: their failure is over."""
+    known, live, over = run.job.checkpoint.known(run.job.name, project), list[str](), list[str]()
+    for start_at in range(0, len(missing), _CHUNK):
+        chunk = missing[start_at : start_at + _CHUNK]
+        entries = known.entries(chunk)
+        live += [task for task in chunk if task in entries and not entries[task].kept]
+        over += [task for task in chunk if task not in entries]
+    if over:
+        run.job.checkpoint.commit(run.lease, project, Commit(forgotten=over))
+    return tuple(live)
 
 
 def _keep_settings(run: _Run, state: CollectionState) -> CollectionState:
     """`_project.json`, put when it differs from what was put last, and recorded after it (I1)."""
     job, project = run.job, state.collection.id
     file = encode.task_file(job.layout.settings(project), job.source.settings(state.collection))
-    if file.digest == state.settings:
+    healthy = run.report.kind is not Kind.FULL or file.key in run.listing(project).find([file.key])
+    if file.digest == state.settings and healthy:
         return state
     run.place.claim()
     job.target.put(file.key, file.data)

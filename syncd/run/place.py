@@ -103,6 +103,17 @@ class Listing:
         self._scratch.close()
 
 
+def rescue(job: Job, key: str, digest: bytes, trash: str) -> None:
+    """Keep the file with this digest in the trash, durably, before another one takes its key.
+
+    Not by server-side copy: after a crash the new file may stand there already, and must not enter the trash under the old one's name.
+    """
+    data = job.target.get(key)
+    if data is not None and encode.digest(data) == digest:
+        job.target.put(trash, data)
+        job.target.flush()
+
+
 def _parse(marker: bytes) -> dict[str, object]:
     try:
         owner = orjson.loads(marker)

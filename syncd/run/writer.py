@@ -14,13 +14,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from syncd import encode
 from syncd.checkpoint.base import Commit, Lease
 from syncd.errors import SyncdError, TaskError
 from syncd.model import CollectionState, Counts, Entry, Event, Failure, Op, Report, Revision, Stat, Status, TaskFile, Why
 from syncd.plan import Action, Decision
 from syncd.run.job import Job, OnProgress, Progress
-from syncd.run.place import Place
+from syncd.run.place import Place, rescue
 
 _HISTORY = 100  # Runs looked back for a killed one
 _PAGES = 4  # pages in flight: enough that the pool never waits for a commit, few enough that memory stays flat
@@ -96,8 +95,7 @@ class Writer:
         return list(self._pool.map(lambda pair: self._job.target.copy(*pair), pairs))
 
     def close(self) -> None:
-        """End the threads. What is in flight is finished and recorded; nothing new is begun."""
-        self._broken.set()
+        """End the threads. What was submitted is finished and recorded, unless something broke."""
         self._committer.shutdown(wait=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
 
@@ -122,19 +120,10 @@ class Writer:
         if action is Action.COMPARE and found is not None and found.size == len(file.data) and target.get(file.key) == file.data:
             return Outcome(step, _entry(step, found.etag))
         if action is Action.REPLACE and step.entry is not None:
-            self._rescue(step, step.entry)
+            # whatever on_delete says, since no Guard watches a put
+            trash = self._layout.trash(step.project, step.task, step.entry.digest, self._job.clock.now())
+            rescue(self._job, file.key, step.entry.digest, trash)
         return Outcome(step, _entry(step, target.put(file.key, file.data)), put=True)
-
-    def _rescue(self, step: Step, old: Entry) -> None:
-        """Another task takes this key: its last file goes to the trash first, whatever on_delete says, since no Guard watches a put.
-
-        Not by server-side copy: after a crash the new file may stand there already, and must not enter the trash under the old one's name.
-        """
-        target, clock = self._job.target, self._job.clock
-        data = target.get(step.file.key)
-        if data is not None and encode.digest(data) == old.digest:
-            target.put(self._layout.trash(step.project, old.task, old.digest, clock.now()), data)
-            target.flush()
 
     def _commit(self, page: Page, work: Sequence[Future[Outcome]]) -> None:
         try:

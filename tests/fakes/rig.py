@@ -60,6 +60,7 @@ class Rig:
 
     def run(self, kind: Kind | None = None, life: Life | None = None, **options: Any) -> Report:
         checkpoint, target = sqlite.open(self.state), self.open_target()
+        self.clock.wait(1)  # two Runs never begin at the same moment
         try:
             if life is None:
                 return run_sync(self.job(checkpoint, target), kind=kind, **options)

@@ -10,6 +10,7 @@ import pytest
 from syncd.checkpoint import sqlite
 from syncd.errors import AccessError, SourceError, TaskError
 from syncd.model import Kind, Status
+from syncd.run import Progress
 from syncd.run.preview import plan_sync
 from syncd.targets import local
 from tests.fakes.memory import SECOND, MemorySource
@@ -319,3 +320,47 @@ def test_plan_tells_what_a_run_would_do_and_touches_nothing(rig: Rig, source: Me
     assert before == rig.files()
     report = rig.run()
     assert (2, 1, 1) == (report.written, report.trashed, len(report.failed))
+
+
+def test_a_failing_task_that_vanished_is_forgotten(rig: Rig, source: MemorySource) -> None:
+    source.add("1", 3)
+    source.world["1"].tasks["2"].poison = "unreadable"
+    assert 1 == len(rig.run().failed)
+    del source.world["1"].tasks["2"]
+    assert (Status.OK, []) == ((report := rig.run()).status, report.failed)
+    checkpoint = sqlite.open(rig.state, read_only=True)
+    assert [] == checkpoint.failures(rig.name)
+    checkpoint.close()
+
+
+def test_removed_settings_are_healed_and_those_of_a_reused_id_kept(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
+    source.add("1", 1)
+    rig.run()
+    old = rig.files()["1/_project.json"]
+    (tmp_path / "backup/1/_project.json").unlink()
+    rig.run(Kind.FULL)
+    assert old == rig.files()["1/_project.json"]
+    source.world["1"].created_at = 2
+    source.world["1"].settings["label_config"] = "<View><Image/></View>"
+    rig.run()
+    assert old in [data for key, data in rig.files().items() if "/_trash/" in key]
+    assert b"<Image/>" in rig.files()["1/_project.json"]
+
+
+def test_a_run_that_is_stopped_keeps_what_it_put_and_the_next_one_goes_on(rig: Rig, source: MemorySource) -> None:
+    source.page = 10
+    source.add("1", 200)
+
+    def stop_in_the_middle(progress: Progress) -> None:
+        if progress.written >= 50:
+            rig.clock.stop.set()
+
+    report = rig.run(on_progress=stop_in_the_middle)
+    assert (Status.FAILED, 130, "interrupted") == (report.status, report.exit_code, report.error)
+    assert 50 <= report.written < 200
+    rig.clock.stop.clear()
+    source.reads.clear()
+    second = rig.run()
+    assert 200 == report.written + second.written
+    assert len(source.reads) <= 200 - report.written + 10
+    assert same(rig, source)
