@@ -27,8 +27,8 @@ class Commit:
     """What one transaction records of one Collection, all of it or nothing.
 
     entries   added or replaced (clears the task's failure).
-    forgotten Entries to drop (and their failures).
-    failed    remembered until the task succeeds or is forgotten; only those with a task id.
+    forgotten Entries to drop (and their failures), before `entries` are added: a reused id may stand in both.
+    failed    remembered until the task succeeds or is forgotten; only those with a task id. Added last.
     cleared   tasks whose failure is over without a new Entry (unchanged after all).
     events    lines for this Run's change feed.
     notes     None forgets.
@@ -51,6 +51,7 @@ class Checkpoint(Protocol):
     - Nothing is written but by the methods that say so; reading never writes.
     - Raises CheckpointError for anything wrong with itself (corrupt, foreign, newer, full disk, fenced), OwnedError when another process holds it.
     - Known objects may be used from several threads.
+    - An id is an integer when it is written as one: at most 18 digits, no sign, no leading zero. Every other id is a text, lone surrogates included.
     """
 
     id: str
@@ -65,11 +66,14 @@ class Checkpoint(Protocol):
         ...
 
     def drop(self, lease: Lease, collection: str) -> None:
-        """Forget a Collection that has no Entries left: its state, notes and failures."""
+        """Forget a Collection that has no Entries left: its state, notes and failures. CheckpointError while it has any, kept ones too (I3)."""
         ...
 
     def finish(self, lease: Lease, report: Report, at: int) -> None:
-        """End the Run in the history and keep the last 1,000 of this Sync."""
+        """End the Run in the history and keep the last 1,000 of this Sync, and older ones whose events wait for their feed.
+
+        The stored report has the Report's fields; `failed` may be shortened, `failed_count` is the true number.
+        """
         ...
 
     def states(self, sync: str) -> dict[str, CollectionState]:

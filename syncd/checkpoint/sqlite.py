@@ -15,8 +15,8 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +54,14 @@ def open(folder: Path, *, read_only: bool = False) -> Checkpoint:  # noqa: A001 
         if read_only:
             return SqliteCheckpoint(path, None, None)
         sqlite_file.make_folder(folder)
-        lock = sqlite_file.take_lock(folder)
-        try:
-            return SqliteCheckpoint(path, sqlite_file.open_writer(path), lock)
-        except BaseException:
-            os.close(lock)
-            raise
+        with ExitStack() as undo:
+            lock = sqlite_file.take_lock(folder)
+            undo.callback(os.close, lock)
+            writer = sqlite_file.open_writer(path)
+            undo.callback(writer.close)
+            checkpoint = SqliteCheckpoint(path, writer, lock)
+            undo.pop_all()
+            return checkpoint
 
 
 class SqliteCheckpoint:
@@ -156,7 +158,7 @@ class SqliteCheckpoint:
             db.execute("DELETE FROM collection WHERE no = ?", row[:1])
 
     def finish(self, lease: Lease, report: Report, at: int) -> None:
-        stored = asdict(report) | {"failed": [asdict(failure) for failure in report.failed[:_FAILURES]], "failed_count": len(report.failed)}
+        stored = asdict(replace(report, failed=report.failed[:_FAILURES])) | {"failed_count": len(report.failed)}
         with self._write(lease) as db:
             end = "UPDATE run SET finished_at = ?, status = ?, report = ? WHERE sync = ? AND id = ? RETURNING kind, started_at"
             ((kind, started_at),) = db.execute(end, (at, report.status, json.dumps(stored), lease.sync, lease.run_id)).fetchall()
