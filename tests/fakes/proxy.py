@@ -121,6 +121,7 @@ class Seen:
     path: str
     query: str
     status: int | None
+    target: str = field(default="", compare=False)  # path and query exactly as sent
 
 
 @dataclass(slots=True)
@@ -198,7 +199,7 @@ class FaultProxy:
         finally:
             path, query = unquote(request.path), unquote(request.target.partition("?")[2])
             with self._lock:
-                self._seen.append(Seen(request.method, path, query, result.status if result else None))
+                self._seen.append(Seen(request.method, path, query, result.status if result else None, request.target))
 
     def _forward(self, request: Request) -> Answer:
         """Over a connection of its own: a kept one could be stale, and trying again could do the thing twice."""
