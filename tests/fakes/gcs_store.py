@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import time
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -147,17 +149,21 @@ class Store:
         del self.bucket(bucket)[name]
 
     def list(self, bucket: str, *, prefix: str, delimiter: str, after: str, limit: int, start: str = "", end: str = "") -> Page:
-        """A page in the order of the names' UTF-8 bytes: names > after, >= start, < end; a common prefix counts as one."""
+        """A page in the order of the names' UTF-8 bytes (which is that of their code points): names > after, >= start, < end; a common prefix
+        counts as one.
+        """
         blobs: dict[str, Blob] = {}
         prefixes: dict[str, None] = {}
         held = self.bucket(bucket)
         following = after
         limit = max(1, min(limit, self.page_size))
-        after_bytes, start_bytes, end_bytes = after.encode(), start.encode(), end.encode() or b"\xff"
-        for name in sorted(held, key=str.encode):
+        names = sorted(held)
+        for name in itertools.islice(names, bisect_left(names, max(prefix, after, start)), None):
+            if not name.startswith(prefix) or (end and name >= end):
+                break
             cut = name.find(delimiter, len(prefix)) if delimiter else -1
             entry = name if cut < 0 else name[: cut + len(delimiter)]
-            if not name.startswith(prefix) or entry.encode() <= after_bytes or not start_bytes <= name.encode() < end_bytes:
+            if entry <= after:
                 continue
             if len(blobs) + len(prefixes) == limit and entry not in prefixes:
                 return Page(blobs, tuple(prefixes), following)
