@@ -103,6 +103,7 @@ def _stoppable(output: Output) -> Iterator[SystemClock]:
         del number, frame
         if stop.is_set():
             output.err.show_cursor()
+            output.err.out("")  # the shell's prompt begins a new line
             os._exit(_INTERRUPTED)
         stop.set()
         log.warning("stopping: what is in flight is finished first; once more stops at once")
