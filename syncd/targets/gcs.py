@@ -1,0 +1,97 @@
+"""Google Cloud Storage as Target.
+
+Credentials are google-auth's: a service-account file, else the application default (workload identity, metadata server, gcloud's login).
+Refuses nothing that `objects` does not refuse. With an `endpoint` and no account nothing is signed: that is for stand-ins in tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from obstore.store import GCSStore
+from pydantic import field_validator
+
+from syncd.clock import Clock
+from syncd.errors import TargetError
+from syncd.fields import Duration, Fields
+from syncd.retry import Retry
+from syncd.targets.base import checked_prefix
+from syncd.targets.objects import CLIENT, NO_RETRY, ObjectTarget, Place
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, GCSConfig, GCSCredential
+
+_SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
+_HINT = "Check the account this target runs as, and that it may get, create, delete and list objects (role Storage Object User)"
+
+
+class Config(Fields):
+    """A bucket of Google Cloud Storage."""
+
+    type: Literal["gcs"]
+    bucket: str
+    prefix: str = ""
+    """Stands before every key; a slash is added."""
+    service_account_file: Path | None = None
+    """Default: application default credentials."""
+    endpoint: str | None = None
+    """Another URL than Google's, for tests; without `service_account_file` nothing is signed there."""
+    concurrency: int = 64
+    """Uploads at a time."""
+    retry_for: Duration = 60.0
+    """How long a request is tried again."""
+
+    _prefix = field_validator("prefix")(checked_prefix)
+
+
+def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every edge is opened by `open`
+    """The Target; asks nobody anything yet."""
+    anonymous = config.endpoint is not None and config.service_account_file is None
+    settings: GCSConfig = {"skip_signature": anonymous}
+    if config.endpoint:
+        settings["base_url"] = config.endpoint.rstrip("/")
+    options: ClientConfig = {**CLIENT, "allow_http": (config.endpoint or "").startswith("http://")}
+    store = GCSStore(
+        config.bucket,
+        config=settings,
+        client_options=options,
+        retry_config=NO_RETRY,
+        credential_provider=None if anonymous else _provider(config.service_account_file),
+    )
+    place = Place(
+        name=f"gs://{config.bucket}/{config.prefix}".rstrip("/") + (f"?endpoint={config.endpoint.rstrip('/')}" if config.endpoint else ""),
+        prefix=config.prefix,
+        attributes={},
+        bulk_delete=False,
+        credentials_hint=_HINT,
+    )
+    return ObjectTarget(store, place, Retry(clock, retry_for=config.retry_for, exhausted=TargetError), config.concurrency)
+
+
+def _provider(account: Path | None) -> Callable[[], GCSCredential]:
+    """Tokens as obstore asks for them; the account is found at the first request."""
+    found: list[Any] = []  # google-auth ships no types
+
+    def provide() -> GCSCredential:
+        from google.auth.transport.requests import Request
+
+        if not found:
+            found.append(_credentials(account))
+        found[0].refresh(Request())
+        expiry = found[0].expiry
+        return {"token": found[0].token, "expires_at": expiry and expiry.replace(tzinfo=UTC)}
+
+    return provide
+
+
+def _credentials(account: Path | None) -> Any:
+    if account is None:
+        import google.auth
+
+        return google.auth.default(scopes=_SCOPES)[0]
+    from google.oauth2.service_account import Credentials
+
+    return Credentials.from_service_account_file(account, scopes=_SCOPES)  # type: ignore[no-untyped-call]  # google-auth ships no types
