@@ -1,0 +1,651 @@
+"""Label Studio as a Source, against the stand-in and its troubles. What the stand-in says of the wire, the real server confirms (tests/live)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from syncd import encode
+from syncd.errors import AccessError, SourceError
+from syncd.model import Collection, Gone
+from syncd.sources import label_studio
+from syncd.sources.label_studio import LabelStudio
+from tests.fakes.follower import Follower
+from tests.fakes.label_studio import Reply, Request, StandIn, error, html, html_login, reply
+from tests.fakes.label_studio_project import Project
+from tests.fakes.rig import TestClock
+
+START = 1_790_000_000_000_000
+RESULT = [{"from_name": "mood", "to_name": "text", "type": "choices", "value": {"choices": ["good"]}}]
+
+
+@pytest.fixture
+def studio() -> Iterator[StandIn]:
+    with StandIn() as server:
+        server.clock = TestClock(START).now
+        yield server
+
+
+@pytest.fixture
+def cats(studio: StandIn) -> Project:
+    project = studio.project("Cats")
+    project.add([task(n) for n in range(1, 61)])
+    return project
+
+
+def task(number: int, **more: Any) -> dict[str, Any]:
+    annotations = [{"result": RESULT, "completed_by": 1}] * (number % 2)
+    return {"data": {"text": f"task {number}"}, "annotations": annotations, "predictions": [{"result": RESULT}] * (number % 3 == 0), **more}
+
+
+OPENED: list[LabelStudio] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
+def connect(studio: StandIn, token: str = "", clock: TestClock | None = None, projects: list[str] | None = None, **fields: Any) -> LabelStudio:
+    config = label_studio.Config(type="label_studio", url=studio.url, token=token or studio.token, **{"retry_for": 2.0} | fields)
+    OPENED.append(label_studio.open(config, {} if projects is None else {"projects": projects}, clock or TestClock(START)))
+    return OPENED[-1]
+
+
+@pytest.fixture
+def follow(studio: StandIn, tmp_path: Path) -> Iterator[Callable[..., Follower]]:
+    made: list[Follower] = []
+
+    def start(project: Project, **fields: Any) -> Follower:
+        source = connect(studio, **fields)
+        made.append(Follower(source, tmp_path / f"state{len(made)}", Collection(str(project.id), project.title, project.created_at)))
+        return made[-1]
+
+    yield start
+    for follower in made:
+        follower.close()
+
+
+def later(studio: StandIn, seconds: float = 3600.0) -> None:
+    now = studio.clock() + int(seconds * 1e6)
+    studio.clock = lambda: now
+
+
+def api_tasks(project: Project) -> set[str]:
+    return {str(row) for row in project.stored}
+
+
+def once(studio: StandIn, fault: Callable[[Request], Reply | None], path: str = "/api/tasks", skip: int = 0, times: int = 1) -> list[Request]:
+    """The request number `skip` and the `times - 1` after it get `fault`; returns those that did."""
+    met: list[Request] = []
+    counted = iter(range(10_000))
+
+    def instead(request: Request) -> Reply | None:
+        if request.path == path and skip <= next(counted) < skip + times:
+            met.append(request)
+            return fault(request)
+        return None
+
+    studio.instead = instead
+    return met
+
+
+# full readings
+
+
+def test_a_full_reading_brings_every_body_once_in_order_of_id(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    seen = follow(cats).run()
+    assert seen.tasks == [str(n) for n in sorted(cats.stored)]
+    assert seen.missing == []
+    assert seen.failed == []
+
+
+def test_bodies_hold_everything_but_what_changes_by_itself_and_people_with_their_email(cats: Project, follow: Callable[..., Follower]) -> None:
+    follower = follow(cats)
+    cats.draft(2)
+    follower.run()
+    body = follower.files["3"]
+    assert body["data"] == {"text": "task 3"}
+    assert body["annotations"][0]["result"] == RESULT
+    assert body["annotations"][0]["completed_by"] == {"id": 1, "email": "ann@example.com", "first_name": "Ann", "last_name": "Lee"}
+    assert body["predictions"][0]["result"] == RESULT
+    assert len(follower.files["2"]["drafts"]) == 1
+    for part in (body, *body["annotations"], *body["predictions"], *follower.files["2"]["drafts"]):
+        assert not part.keys() & {"created_ago", "created_username"}
+    assert not body.keys() & (label_studio._SELF_CHANGING)
+    assert body["annotations"][0].keys() >= {"updated_by", "created_at", "lead_time"}
+
+
+def test_pages_grow_while_tasks_are_small_and_shrink_when_they_are_heavy(studio: StandIn, follow: Callable[..., Follower]) -> None:
+    project = studio.project("Heavy")
+    project.add([{"data": {"text": "x" * (200_000 if 30 < n <= 60 else 10)}} for n in range(1, 201)])
+    follow(project).run()
+    sizes = [int(r.params["page_size"]) for r in studio.requests if r.params.get("fields") == "all"]
+    assert sizes[:2] == [20, 80]
+    assert 20 < sizes[2] < 80
+    assert sizes[3] > sizes[2]
+
+
+def test_a_killed_first_reading_goes_on_where_it_stopped(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    follower = follow(cats)
+    first = follower.run(stop_after=1)
+    assert first.tasks == [str(n) for n in range(1, 21)]
+    cats.delete(3)
+    rest = follower.run(position=first.positions[-1])
+    assert rest.tasks == [str(n) for n in range(21, 61)]
+    assert rest.missing == []
+
+
+def test_tasks_that_appear_behind_the_last_page_are_still_read(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    def add(request: Request) -> None:
+        if request.params.get("page_size") == "1":
+            studio.instead = lambda _: None
+            cats.add([task(61)])
+
+    studio.instead = add
+    assert follow(cats).run().tasks[-1] == "61"
+
+
+def test_values_beyond_64_bits_survive(studio: StandIn, follow: Callable[..., Follower]) -> None:
+    project = studio.project("Numbers")
+    project.add([{"data": {"text": "0"}}])
+    raw = b"123456789012345678901234567890"
+
+    def instead(request: Request) -> Reply | None:
+        if request.params.get("fields") != "all":
+            return None
+        studio.instead = lambda _: None
+        answer = studio.answer(request)
+        studio.instead = instead
+        return Reply(200, answer.body.replace(b'{"text":"0"}', b'{"text":' + raw + b',"small":0.10}'))
+
+    studio.instead = instead
+    follower = follow(project)
+    follower.run()
+    assert raw in encode.dumps(follower.files["1"])
+
+
+def test_the_cursor_is_the_servers_clock_before_the_first_listing(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    later(studio, 86_400)
+    seen = follow(cats).run()
+    assert START + 86_395_000_000 < (seen.cursor or 0) <= START + 86_400_000_000
+
+
+def test_what_vanished_is_missing_in_a_full_reading_and_confirmed_by_its_id(cats: Project, follow: Callable[..., Follower]) -> None:
+    follower = follow(cats)
+    follower.run()
+    cats.delete(1, 30, 59, 60)
+    seen = follower.run(full=True)
+    assert sorted(seen.missing, key=int) == ["1", "30", "59", "60"]
+    assert set(seen.gone.values()) == {Gone.DELETED}
+    assert follower.files.keys() == api_tasks(cats)
+
+
+# incremental readings: what moved, and what did not
+
+
+def test_a_quiet_project_costs_three_small_requests(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    follower = follow(cats)
+    follower.run()
+    later(studio)
+    studio.requests.clear()
+    seen = follower.run()
+    assert seen.tasks == []
+    assert len(studio.requests) == 3
+    assert not any(request.params.get("fields") == "all" for request in studio.requests)
+    assert seen.cursor is not None
+
+
+EVENTS: dict[str, Callable[[Project], Any]] = {
+    "an edit": lambda p: p.edit(5, data={"text": "edited"}),
+    "an annotation": lambda p: p.annotate(6, result=RESULT, completed_by=1),
+    "a skip": lambda p: p.skip(6),
+    "an import": lambda p: p.add([task(100), task(101)]),
+    "a deletion": lambda p: p.delete(7),
+    "the last task deleted": lambda p: p.delete(60),
+    "a deletion and a creation": lambda p: (p.delete(9), p.add([task(1)])),
+    "bulk predictions": lambda p: p.predict_in_bulk(8, 40, result=RESULT),
+    "predictions deleted": lambda p: p.delete_predictions(3, 9),
+    "a draft": lambda p: p.draft(12),
+    "a late commit older than the overlap": lambda p: p.add([task(200)], at=START - 86_400_000_000),
+    "everything deleted but one": lambda p: p.delete(*range(2, 61)),
+    "counters that lie": lambda p: p.lie(4, total_annotations=7),
+    "annotations moved without a date": lambda p: (p.row(10).annotations.append(dict(p.row(11).annotations[0])), p.row(10).recount()),
+}
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_each_event_is_seen_by_the_next_incremental_reading(
+    event: str, studio: StandIn, cats: Project, follow: Callable[..., Follower], tmp_path: Path
+) -> None:
+    follower = follow(cats)
+    follower.run()
+    later(studio)
+    EVENTS[event](cats)
+    later(studio)
+    seen = follower.run()
+    truth = follow(cats)
+    truth.run()
+    assert follower.files == truth.files
+    assert len(seen.tasks) == len(set(seen.tasks))
+    later(studio)
+    studio.requests.clear()
+    quiet = follower.run()
+    assert quiet.missing == []
+    assert len(studio.requests) <= 4
+
+
+def test_an_edited_draft_is_read_when_drafts_are_asked_for_and_only_then(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    follower = follow(cats)
+    cats.draft(12)
+    follower.run()
+    cats.edit_draft(12, result=RESULT)
+    later(studio)
+    assert follower.run(drafts=False).tasks == []
+    assert follower.run().tasks == ["12"]
+    assert follower.files["12"]["drafts"][0]["result"] == RESULT
+    cats.delete_drafts(12)
+    assert follower.run().tasks == ["12"]
+    assert follower.run().tasks == []
+
+
+def test_a_reused_id_is_another_task(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    follower = follow(cats)
+    follower.run()
+    later(studio)
+    cats.delete(60)
+    cats.reuse_ids()
+    assert cats.add([{"data": {"text": "another"}}]) == [60]
+    later(studio)
+    assert follower.run().tasks == ["60"]
+    assert follower.files["60"]["data"] == {"text": "another"}
+
+
+def test_the_overlap_does_not_read_bodies_again(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    follower = follow(cats)
+    follower.run()
+    assert follower.run().tasks == []
+
+
+def test_one_deletion_among_many_costs_a_few_probes(tmp_path: Path) -> None:
+    with StandIn() as studio:
+        studio.clock = TestClock(START).now
+        project = studio.project("Many")
+        project.add([{"data": {"text": str(n)}} for n in range(3000)])
+        follower = Follower(connect(studio), tmp_path, Collection(str(project.id), project.title, project.created_at))
+        follower.run()
+        later(studio)
+        project.delete(1234)
+        seen = follower.run()
+        assert seen.gone == {"1234": Gone.DELETED}
+        assert seen.tasks == []
+        assert seen.requests <= 12
+        follower.close()
+
+
+def test_a_server_that_counts_rows_and_not_fields_settles_after_one_reading(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    """Older servers sum the rows, newer ones the fields; where a field lies, neither may cost a listing for ever."""
+
+    def truthful(request: Request) -> Reply | None:
+        if request.path != "/api/tasks":
+            return None
+        studio.instead = lambda _: None
+        answer: Any = encode.parse(studio.answer(request).body)
+        everything = {**request.params, "page_size": "100000", "include": "id"}
+        rows: Any = encode.parse(studio.answer(Request("GET", request.path, everything, request.authorization)).body)
+        studio.instead = truthful
+        answer["total_annotations"] = sum(len(cats.row(row["id"]).annotations) for row in rows["tasks"])
+        return reply(answer)
+
+    cats.lie(4, total_annotations=7)
+    studio.instead = truthful
+    follower = follow(cats)
+    follower.run()
+    later(studio)
+    assert "4" in follower.run(drafts=False).tasks
+    studio.requests.clear()
+    assert follower.run(drafts=False).tasks == []
+
+
+# labeled_only
+
+
+def test_labeled_only_reads_labeled_tasks_and_removes_those_that_are_no_longer(
+    studio: StandIn, cats: Project, follow: Callable[..., Follower]
+) -> None:
+    follower = follow(cats, labeled_only=True)
+    cats.skip(2)
+    assert follower.run().tasks == [str(n) for n in range(1, 61, 2)]
+    later(studio)
+    cats.edit(5)
+    cats.row(5).annotations.clear()
+    cats.row(5).recount()
+    cats.annotate(8, result=RESULT)
+    later(studio)
+    seen = follower.run()
+    assert seen.tasks == ["8"]
+    assert seen.gone == {"5": Gone.REMOVED}
+
+
+# trouble
+
+
+def test_a_task_no_page_can_hold_fails_alone_and_is_forgotten_when_deleted(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    cats.poison(33)
+    follower = follow(cats)
+    seen = follower.run()
+    assert [f.task for f in seen.failed] == ["33"]
+    assert seen.failed[0].last_activity == START
+    assert "delete it" in seen.failed[0].error
+    assert len(seen.tasks) == 59
+    follower.cursor = START
+    seen = follower.run()
+    assert [f.task for f in seen.failed] == ["33"]
+    assert seen.tasks == []
+    assert seen.requests < 20
+    cats.delete(33)
+    seen = follower.run()
+    assert seen.missing == ["33"]
+    assert list(follower.known.failing()) == []
+
+
+def test_a_failing_task_that_never_had_a_file_is_forgotten_by_a_full_reading_too(cats: Project, follow: Callable[..., Follower]) -> None:
+    cats.poison(33)
+    follower = follow(cats)
+    follower.run()
+    cats.delete(33)
+    assert follower.run(full=True).missing == ["33"]
+
+
+def test_two_bad_tasks_alone_in_a_page_do_not_stop_the_others(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    follower = follow(cats)
+    follower.run()
+    later(studio)
+    for bad in cats.add([task(70), task(71)]):
+        cats.poison(bad)
+    seen = follower.run()
+    assert [f.task for f in seen.failed] == ["61", "62"]
+
+
+def test_a_server_that_fails_on_every_body_is_an_error_and_not_many_failures(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    studio.instead = lambda request: html(500) if request.params.get("fields") == "all" else None
+    with pytest.raises(SourceError, match="can be listed"):
+        follow(cats).run()
+
+
+def test_a_passing_500_costs_one_try(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    met = once(studio, lambda _: html(500), skip=1)
+    seen = follow(cats).run()
+    assert len(seen.tasks) == 60
+    assert len(met) == 1
+
+
+def cut(reply_: Reply) -> Reply:
+    reply_.cut = True
+    return reply_
+
+
+def drop_last(body: Any) -> Any:
+    body["tasks"] = body["tasks"][:-1]
+    return body
+
+
+def shuffled(body: Any) -> Any:
+    body["tasks"].reverse()
+    return body
+
+
+def elsewhere(body: Any) -> Any:
+    for row in body["tasks"]:
+        row["project"] = 99
+    return body
+
+
+def hollow(body: Any) -> Any:
+    for row in body["tasks"]:
+        row["annotations"] = [{"id": a["id"]} for a in row["annotations"]]
+    return body
+
+
+def shape(edit: Callable[[Any], Any]) -> Callable[[StandIn, Request], Reply]:
+    def instead(studio: StandIn, request: Request) -> Reply:
+        trouble, studio.instead = studio.instead, lambda _: None
+        answer = reply(edit(encode.parse(studio.answer(request).body)))
+        studio.instead = trouble
+        return answer
+
+    return instead
+
+
+TROUBLE: dict[str, Callable[[StandIn, Request], Reply]] = {
+    "500": lambda *_: html(500),
+    "502": lambda *_: html(502),
+    "503 with a distant Retry-After": lambda *_: Reply(503, b"", headers={"Retry-After": "3600"}),
+    "429": lambda *_: error(429, "Too many requests"),
+    "an HTML login page with 200": lambda *_: html_login(),
+    "a redirect": lambda *_: Reply(302, b"", headers={"Location": "https://elsewhere.example.com/login?secret=1"}),
+    "401": lambda *_: error(401, "Invalid token."),
+    "403": lambda *_: error(403, "You do not have permission to perform this action."),
+    "404": lambda *_: error(404, "No Project matches the given query."),
+    "an HTML 404": lambda *_: html(404),
+    "truncated JSON": lambda *_: Reply(200, b'{"total":1,"total_annotations":0,"total_predictions":0,"tasks":[{"id":'),
+    "a body cut short": lambda *_: cut(reply({"tasks": []})),
+    "a reset": lambda *_: Reply(200, reset=True),
+    "a foreign answer": lambda *_: reply({"id": 1, "detail": "hello"}),
+    "a list": lambda *_: reply([]),
+    "a page that lacks its end": shape(drop_last),
+    "a page in another order": shape(shuffled),
+}
+BODIES_ONLY = {"another project's tasks": shape(elsewhere), "annotations cut down": shape(hollow)}
+
+
+@pytest.mark.parametrize("fault", [*TROUBLE, *BODIES_ONLY])
+@pytest.mark.parametrize("skip", [0, 1])
+def test_trouble_that_stays_stops_a_full_reading_and_nothing_is_missing(
+    fault: str, skip: int, studio: StandIn, cats: Project, follow: Callable[..., Follower]
+) -> None:
+    follower = follow(cats)
+    follower.run()
+    cats.delete(60)
+    trouble = (TROUBLE | BODIES_ONLY)[fault]
+    met = once(studio, lambda request: trouble(studio, request), skip=skip, times=1000)
+    with pytest.raises(SourceError) as caught:
+        follower.run(full=True)
+    assert met
+    assert studio.token not in str(caught.value)
+    studio.instead = lambda _: None
+    assert follower.run(full=True).gone == {"60": Gone.DELETED}
+
+
+@pytest.mark.parametrize("fault", TROUBLE)
+def test_trouble_that_stays_stops_an_incremental_reading(fault: str, studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    follower = follow(cats)
+    follower.run()
+    later(studio)
+    cats.annotate(2, result=RESULT)
+    cats.annotate(4, result=RESULT)
+    met = once(studio, lambda request: TROUBLE[fault](studio, request), times=1000)
+    with pytest.raises(SourceError):
+        follower.run()
+    assert met
+    studio.instead = lambda _: None
+    assert follower.run().tasks == ["2", "4"]
+
+
+@pytest.mark.parametrize("fault", ["500", "502", "429", "a reset", "a body cut short", "truncated JSON", "a page that lacks its end"])
+def test_trouble_that_passes_is_tried_again(fault: str, studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    met = once(studio, lambda request: TROUBLE[fault](studio, request), skip=1)
+    assert len(follow(cats).run().tasks) == 60
+    assert len(met) == 1
+
+
+def test_an_empty_list_deletes_nothing(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    follower = follow(cats)
+    follower.run()
+    later(studio)
+    studio.instead = lambda r: reply({"total": 0, "total_annotations": 0, "total_predictions": 0, "tasks": []}) if r.path == "/api/tasks" else None
+    for full in (True, False):
+        seen = follower.run(full=full)
+        assert len(seen.missing) == 60
+        assert seen.gone == {}
+    studio.instead = lambda _: None
+    assert follower.run().tasks == []
+
+
+def test_a_list_cut_short_is_an_error_even_when_it_says_it_is_whole(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    """The count over the whole project exposes a last page that is not the last."""
+
+    def short(request: Request) -> Reply | None:
+        if request.params.get("fields") != "all":
+            return None
+        return shape(lambda body: body | {"total": 10, "tasks": body["tasks"][:10] if body["tasks"] and body["tasks"][0]["id"] == 1 else []})(
+            studio, request
+        )
+
+    studio.instead = short
+    with pytest.raises(SourceError):
+        follow(cats).run()
+
+
+def test_confirm_believes_only_the_apis_own_404(studio: StandIn, cats: Project) -> None:
+    source = connect(studio)
+    here = Collection(str(cats.id), cats.title)
+    cats.delete(3)
+    dogs = studio.project("Dogs")
+    (moved,) = dogs.add([task(500)])
+    assert source.confirm(here, ["3", "4", str(moved)]) == {"3": Gone.DELETED, str(moved): Gone.REMOVED}
+    for trouble in (html(404), html_login(), error(401, "x"), error(403, "x"), reply({"id": 4}), error(500, "x"), Reply(404, b"{}")):
+        studio.instead = lambda request, trouble=trouble: trouble if request.path == "/api/tasks/3/" else None
+        with pytest.raises(SourceError):
+            source.confirm(here, ["3"])
+
+
+# projects
+
+
+def test_projects_by_id_and_title_with_their_creation(studio: StandIn) -> None:
+    made = [studio.project(title) for title in ("Cats 1", "Cats 2", "Dogs")]
+    found = connect(studio, projects=["Cats *", str(made[2].id), "77"]).collections()
+    assert sorted(c.title for c in found) == ["Cats 1", "Cats 2", "Dogs"]
+    assert {c.created_at for c in found} == {START}
+    assert connect(studio, projects=["Cats"]).collections() == []
+
+
+def test_more_projects_than_a_page_are_all_listed(studio: StandIn) -> None:
+    for number in range(230):
+        studio.project(f"P{number}")
+    assert len({c.id for c in connect(studio).collections()}) == 230
+
+
+def test_a_project_list_that_does_not_agree_with_its_count_is_refused(studio: StandIn, cats: Project) -> None:
+    studio.instead = lambda r: shape(lambda body: body | {"count": 2})(studio, r) if r.path == "/api/projects/" else None
+    with pytest.raises(SourceError, match="says 2 projects"):
+        connect(studio).collections()
+
+
+def test_a_project_is_gone_only_when_the_server_and_its_list_say_so(studio: StandIn, cats: Project) -> None:
+    source = connect(studio)
+    here = Collection(str(cats.id), cats.title)
+    assert source.confirm_collection(here) is False
+    studio.instead = lambda r: error(404, "No Project matches the given query.") if r.path == f"/api/projects/{cats.id}/" else None
+    assert source.confirm_collection(here) is False
+    studio.instead = lambda r: html(404) if r.path == f"/api/projects/{cats.id}/" else None
+    with pytest.raises(SourceError):
+        source.confirm_collection(here)
+    studio.instead = lambda _: None
+    cats.remove()
+    assert source.confirm_collection(here) is True
+
+
+def test_settings_follow_edits_and_not_work(studio: StandIn, cats: Project) -> None:
+    source = connect(studio)
+    here = Collection(str(cats.id), cats.title)
+    before = source.settings(here)
+    assert before["label_config"]
+    cats.annotate(2, result=RESULT)
+    cats.add([task(9)])
+    assert source.settings(here) == before
+    cats.fields["label_config"] = "<View><Text/></View>"
+    assert source.settings(here) != before
+
+
+# tokens
+
+
+def test_a_personal_access_token_is_told_apart_and_renewed(studio: StandIn, cats: Project, tmp_path: Path) -> None:
+    clock = TestClock(START)
+    follower = Follower(connect(studio, studio.pat, clock), tmp_path, Collection(str(cats.id), cats.title))
+    follower.run()
+    assert studio.paths()[0] == "POST /api/token/refresh/"
+    assert {r.authorization.split()[0] for r in studio.requests[1:]} == {"Bearer"}
+    clock.wait(290)
+    studio.requests.clear()
+    follower.run()
+    assert studio.paths().count("POST /api/token/refresh/") == 1
+    follower.close()
+
+
+def test_an_access_token_that_dies_in_the_middle_is_renewed_once_per_refusal(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    def instead(request: Request) -> None:
+        if request.params.get("page_size") == "80":
+            studio.instead = lambda _: None
+            studio.expire_access_tokens()
+
+    studio.instead = instead
+    assert len(follow(cats, token=studio.pat).run().tasks) == 60
+    assert studio.paths().count("POST /api/token/refresh/") == 2
+
+
+@pytest.mark.parametrize(
+    ("trouble", "advice"),
+    [("disabled", "create a personal access token"), ("wrong", "copy it again"), ("revoked", "revoked"), ("foreign", "copy it again")],
+)
+def test_refused_credentials_say_what_to_do(trouble: str, advice: str, studio: StandIn, cats: Project) -> None:
+    studio.legacy_allowed = trouble != "disabled"
+    studio.pat_revoked = trouble == "revoked"
+    token = {"disabled": studio.token, "wrong": "f" * 40, "revoked": studio.pat, "foreign": "a.b.c"}[trouble]
+    with pytest.raises(AccessError, match=advice) as caught:
+        connect(studio, token).collections()
+    assert token not in str(caught.value)
+
+
+def test_a_redirect_is_not_followed_with_the_token_and_shows_no_secret(studio: StandIn) -> None:
+    studio.instead = lambda r: Reply(302, b"", headers={"Location": "https://elsewhere.example.com/x?secret=1"})
+    with pytest.raises(SourceError, match=r"elsewhere\.example\.com/x") as caught:
+        connect(studio).collections()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("header", ["7", "Mon, 21 Sep 2026 14:13:27 GMT"])
+def test_retry_after_is_obeyed_in_both_forms(header: str, studio: StandIn, cats: Project) -> None:
+    clock = TestClock(START)
+    once(studio, lambda _: Reply(429, b"{}", headers={"Retry-After": header}), path="/api/projects/")
+    connect(studio, clock=clock, retry_for=60.0).collections()
+    assert clock.micros - START >= 7_000_000
+
+
+def test_every_try_is_counted(studio: StandIn, cats: Project) -> None:
+    once(studio, lambda _: html(502), path="/api/projects/", times=2)
+    source = connect(studio, studio.pat, retry_for=60.0)
+    source.collections()
+    assert source.requests == len(studio.requests) == 4
+
+
+def test_nobody_listens(studio: StandIn) -> None:
+    config = label_studio.Config(type="label_studio", url="http://127.0.0.1:9", token="x", retry_for=1.0)
+    with pytest.raises(SourceError, match=r"127\.0\.0\.1:9"):
+        opened = label_studio.open(config, {}, TestClock())
+        OPENED.append(opened)
+        opened.collections()
+
+
+@pytest.mark.parametrize("url", ["studio.example.com", "ftp://x", "https://", "https://user:pw@x", "https://x?y=1"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="address of a server"):
+        label_studio.Config(type="label_studio", url=url, token="x")
