@@ -40,7 +40,15 @@ def _seconds(value: object, info: ValidationInfo) -> float:
 Duration = Annotated[
     float,
     BeforeValidator(_seconds),
-    WithJsonSchema({"type": ["string", "integer"], "pattern": r"^(0|(\d+(\.\d+)?(ms|s|m|h|d|w))+)$", "examples": ["60s", "24h", "30d"]}),
+    WithJsonSchema(
+        {
+            "type": ["string", "integer"],
+            "pattern": r"^(0|(\d+(\.\d+)?(ms|s|m|h|d|w))+)$",
+            "minimum": 0,
+            "maximum": 0,
+            "examples": ["60s", "24h", "30d"],
+        }
+    ),  # fmt: skip
 ]
 """Seconds, written with a unit."""
 

@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -39,9 +40,15 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
     return _Loader(read(path, env), path.absolute().parent, env).load()
 
 
+@cache
 def secret_fields(model: type[Fields]) -> list[str]:
     """Names of the fields that hold secrets; each may be given as `x_file`, unless the edge has a field of that name."""
     return [x for x, field in model.model_fields.items() if _is(SecretStr, field.annotation) and f"{x}_file" not in model.model_fields]
+
+
+@cache
+def _path_fields(model: type[Fields]) -> list[str]:
+    return [name for name, field in model.model_fields.items() if _is(Path, field.annotation)]
 
 
 def _is(wanted: type, annotation: object) -> bool:
@@ -139,8 +146,9 @@ class _Loader:
         return ""
 
     def _paths(self, model: type[Fields], value: dict[str, object]) -> dict[str, object]:
-        paths = [name for name, field in model.model_fields.items() if _is(Path, field.annotation)]
-        return value | {name: self._resolve(text) for name in paths if isinstance(text := value.get(name), str) and text and "://" not in text}
+        return value | {
+            name: self._resolve(text) for name in _path_fields(model) if isinstance(text := value.get(name), str) and text and "://" not in text
+        }
 
     def _resolve(self, path: str) -> Path:
         if path.startswith("~/") and self._env.get("HOME"):

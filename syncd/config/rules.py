@@ -79,12 +79,13 @@ def _shared(document: Document, places: list[tuple[Place, str]], syncs: Mapping[
 
 def _loops(document: Document, sources: Edges, targets: Edges, syncs: Mapping[str, SyncConfig]) -> None:
     """A folder that is read must not be written: a Sync would back up its own files."""
-    read = {(name, sync.source): _folder(sources.get(sync.source)) for name, sync in syncs.items()}
-    written = {sync.target: _folder(targets.get(sync.target)) for sync in syncs.values()}
-    for (name, source), folder in read.items():
-        for target, other in written.items():
-            if folder and other and (folder.is_relative_to(other) or other.is_relative_to(folder)):
-                message = f"the folders of source {source!r} and target {target!r} lie inside each other"
+    written = {folder: sync.target for sync in syncs.values() if (folder := _folder(targets.get(sync.target)))}
+    inside = {outer: target for folder, target in written.items() for outer in (folder, *folder.parents)}
+    for name, sync in syncs.items():
+        if folder := _folder(sources.get(sync.source)):
+            target = inside.get(folder) or next((written[outer] for outer in folder.parents if outer in written), None)
+            if target:
+                message = f"the folders of source {sync.source!r} and target {target!r} lie inside each other"
                 document.problem(("syncs", name, "source"), message, "move one of them: syncd would back up its own files")
 
 
