@@ -6,11 +6,13 @@ Refuses to read files or the environment: that is the loader's work. Secrets are
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationInfo, WithJsonSchema
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_DURATION_SCHEMA: dict[str, Any] = {"type": ["string", "integer"], "maximum": 0, "minimum": 0, "examples": ["60s", "24h", "30d"]}
+_DURATION_SCHEMA["pattern"] = r"^(0|(\d+(\.\d+)?(ms|s|m|h|d|w))+)$"  # limits hold for numbers, the pattern for text
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 
 
@@ -40,15 +42,7 @@ def _seconds(value: object, info: ValidationInfo) -> float:
 Duration = Annotated[
     float,
     BeforeValidator(_seconds),
-    WithJsonSchema(
-        {
-            "type": ["string", "integer"],
-            "pattern": r"^(0|(\d+(\.\d+)?(ms|s|m|h|d|w))+)$",
-            "minimum": 0,
-            "maximum": 0,
-            "examples": ["60s", "24h", "30d"],
-        }
-    ),  # fmt: skip
+    WithJsonSchema(_DURATION_SCHEMA),
 ]
 """Seconds, written with a unit."""
 
