@@ -50,16 +50,14 @@ class Config(Fields):
 def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every edge is opened by `open`
     """The Target; asks nobody anything yet."""
     anonymous = config.endpoint is not None and config.service_account_file is None
-    settings: GCSConfig = {"skip_signature": anonymous}
-    if config.endpoint:
-        settings["base_url"] = config.endpoint.rstrip("/")
+    settings: GCSConfig = {"base_url": config.endpoint.rstrip("/")} if config.endpoint else {}
     options: ClientConfig = {**CLIENT, "allow_http": (config.endpoint or "").startswith("http://")}
     store = GCSStore(
         config.bucket,
         config=settings,
         client_options=options,
         retry_config=NO_RETRY,
-        credential_provider=None if anonymous else _provider(config.service_account_file),
+        credential_provider=_nobody if anonymous else _provider(config.service_account_file),
     )
     place = Place(
         name=f"gs://{config.bucket}/{config.prefix}".rstrip("/") + (f"?endpoint={config.endpoint.rstrip('/')}" if config.endpoint else ""),
@@ -69,6 +67,10 @@ def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every ed
         credentials_hint=_HINT,
     )
     return ObjectTarget(store, place, Retry(clock, retry_for=config.retry_for, exhausted=TargetError), config.concurrency)
+
+
+def _nobody() -> GCSCredential:
+    return {"token": "anonymous", "expires_at": None}  # obstore's `skip_signature` asks the metadata server all the same
 
 
 def _provider(account: Path | None) -> Callable[[], GCSCredential]:

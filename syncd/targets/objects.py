@@ -16,16 +16,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError
-from obstore.store import ClientConfig, GCSStore, RetryConfig, S3Store
+from obstore.store import GCSStore, S3Store
 
 from syncd.errors import AccessError, SyncdError, TargetError, TaskError, TransientError
 from syncd.model import Stat
 from syncd.retry import Retry
 from syncd.targets.base import checked
+
+if TYPE_CHECKING:  # types alone: obstore has them in its stubs only
+    from obstore.store import ClientConfig, RetryConfig
 
 T = TypeVar("T")
 
