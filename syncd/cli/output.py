@@ -57,6 +57,7 @@ class Output:
     def object(self, fields: object) -> None:
         """One line of `--json`; ASCII, so that any id gets through any pipe."""
         sys.stdout.write(json.dumps(fields) + "\n")
+        sys.stdout.flush()  # a Run may be long, and somebody may be waiting at the other end
 
     def line(self, *parts: str | tuple[str, str], prose: bool = False) -> None:
         """One line for a person; a part may be (text, style). A terminal gets prose broken between words, all else whole, to be copied."""

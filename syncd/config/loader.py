@@ -118,8 +118,10 @@ class _Loader:
         value = dict(value)
         for name in secret_fields(model):
             if f"{name}_file" not in value:
-                if value.get(name) == "":
-                    self._complain((*where, name), "is empty", "")
+                if value.get(name) == "" and model.model_fields[name].is_required():
+                    self._complain((*where, name), "is empty", f"or give {name}_file")
+                elif value.get(name) == "":
+                    del value[name]  # "${TOKEN:-}": there is none
                 continue
             path, place = value.pop(f"{name}_file"), (*where, f"{name}_file")
             if name in value:

@@ -232,6 +232,11 @@ def test_a_secret_may_come_from_a_file_beside_the_config(tmp_path: Path) -> None
     assert field(config, "sources", "studio", "token").get_secret_value() == "s3cret "
 
 
+def test_an_optional_secret_may_be_left_empty_by_a_variable(tmp_path: Path) -> None:
+    text = BASE.replace("prefix: a}", "prefix: a, access_key_id: k, secret_access_key: s, session_token: '${S3_SESSION:-}'}")
+    assert field(read(tmp_path, text), "targets", "bucket", "session_token") is None
+
+
 @pytest.mark.parametrize(
     ("said", "column", "message"),
     [
