@@ -5,46 +5,43 @@ After each death one Run makes the Target equal to the Source, whole, without li
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from syncd.encode import dumps
+from syncd import encode
 from syncd.model import Report, Status
 from syncd.sources import files
 from syncd.targets import local
 from syncd.targets.base import Target
 from tests.fakes.memory import SECOND, MemorySource
 from tests.fakes.mortal import Died, Life
-from tests.fakes.rig import Rig, TestClock
+from tests.fakes.rig import KINDS, Rig, TestClock, new_place, server
 
-OpenTarget = Callable[[], Target]
 KILLS = int(os.environ.get("SYNCD_KILLS", "6"))
 
 
-@pytest.fixture
-def new_place(tmp_path: Path) -> Callable[[], OpenTarget]:
-    """Makes an empty place and gives the way to open it."""
-    numbers = itertools.count()
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
-    def new() -> OpenTarget:
-        folder = tmp_path / f"backup-{next(numbers)}"
-        return lambda: local.open(local.Config(type="local", path=folder), TestClock())
 
-    return new
+@pytest.fixture(scope="module")
+def url(kind: str) -> Iterator[str]:
+    with server(kind) as running:
+        yield running
 
 
 def first_run(source: MemorySource) -> None:
-    source.page = 5
-    source.add("1", 12)
+    source.page = 3
+    source.add("1", 6)
 
 
 def later_run(source: MemorySource) -> None:
@@ -53,8 +50,8 @@ def later_run(source: MemorySource) -> None:
     source.put("1", "2", {"id": 2, "edited": True})
     source.add("1", 1, first=20)
     del source.world["1"].tasks["3"]
-    del source.world["1"].tasks["12"]
-    source.put("1", "12", {"id": 12, "another": "task"})
+    del source.world["1"].tasks["6"]
+    source.put("1", "6", {"id": 6, "another": "task"})
     source.world["1"].settings["label_config"] = "<View><Choices/></View>"
 
 
@@ -64,23 +61,17 @@ def check(rig: Rig, source: MemorySource, report: Report) -> None:
     litter = [key for key in rig.files() if key.startswith("_syncd/") and key != "_syncd/owner.json" and not key.startswith("_syncd/changes/")]
     assert litter == []
     told = {(line["project"], line["task"], line["digest"]) for line in rig.feeds() if line["op"] == "put"}
-    assert told >= {("1", key.removeprefix("1/").removesuffix(".json"), digest(data)) for key, data in rig.files().items() if key[2:3].isdigit()}
-
-
-def digest(data: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(data).hexdigest()
+    assert told >= {
+        ("1", key.removeprefix("1/").removesuffix(".json"), encode.digest(data).hex()) for key, data in rig.files().items() if key[2:3].isdigit()
+    }
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("change", [first_run, later_run])
-def test_dying_at_every_side_effect(
-    change: Callable[[MemorySource], None], after: bool, new_place: Callable[[], OpenTarget], tmp_path: Path
-) -> None:
+def test_dying_at_every_side_effect(change: Callable[[MemorySource], None], after: bool, kind: str, url: str, tmp_path: Path) -> None:
     def prepare(name: str) -> tuple[Rig, MemorySource]:
         source = MemorySource()
-        rig = Rig(source, new_place(), tmp_path / name)
+        rig = Rig(source, new_place(kind, url, tmp_path).open, tmp_path / name)
         first_run(source)
         if change is later_run:
             rig.run()
@@ -114,7 +105,7 @@ def test_real_sigkills_at_random_moments(tmp_path: Path) -> None:
     exports.mkdir(parents=True)
     bodies = {str(n): {"id": n, "data": {"text": "x" * 100}, "annotations": [{"id": n, "result": []}]} for n in range(1, 3001)}
     for id_, body in bodies.items():
-        (exports / f"{id_}.json").write_bytes(dumps(body))
+        (exports / f"{id_}.json").write_bytes(encode.dumps(body))
     fork = multiprocessing.get_context("fork")
     seed = random.randrange(10**9)
     print("seed", seed)
