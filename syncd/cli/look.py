@@ -20,7 +20,7 @@ from syncd.model import Kind, RunRecord, Status
 from syncd.run.preview import PlanLine, plan_sync
 from syncd.run.trash import list_trash
 
-_SIGNS = {"+": "new", "~": "changed", "-": "deleted", "!": "error"}
+_TOTALS = {"+": "new", "~": "changed", "-": "deleted", "!": "failed"}
 _SOME_FAILED = 3
 _BACK = 100  # Runs looked through for the last that went well
 
@@ -62,7 +62,7 @@ def plan(path: Path, wanted: Sequence[str], output: Output, *, full: bool) -> in
             counts[line.sign] += 1
             _plan_line(name, line, output)
         if not output.json:
-            output.line("  ", ", ".join(f"{counts[sign]:,} {word}" for sign, word in _SIGNS.items() if counts[sign]) or "nothing to do")
+            output.line("  ", ", ".join(f"{counts[sign]:,} {word}" for sign, word in _TOTALS.items() if counts[sign]) or "nothing to do")
         code = max(code, _SOME_FAILED if counts["!"] else 0)
         close_job(job)
     return code
@@ -73,7 +73,7 @@ def _plan_line(name: str, line: PlanLine, output: Output) -> None:
         output.object({"sync": name, **asdict(line)})
         return
     key = clean(line.project if line.task is None else f"{line.project}/{line.task}")
-    why = "" if line.why == _SIGNS[line.sign] else clean(line.why)
+    why = "" if line.why == _TOTALS[line.sign] else clean(line.why)
     output.line("  ", (line.sign, style(line.sign)), f" {key:<24}  {why}".rstrip())
 
 

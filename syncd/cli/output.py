@@ -131,4 +131,4 @@ class _Handler(logging.Handler):
         text = Text.assemble(clean(start), (f"{level}: ", style(level)), clean(record.getMessage()))
         text.append(f"\n    hint: {clean(hint)}" if hint else "", style("hint"))
         text.append(f"\n{trace}" if trace else "")
-        self._console.print(text, soft_wrap=True)
+        self._console.print(text, soft_wrap=not self._console.is_terminal)  # in a file a line stays a line

@@ -32,7 +32,7 @@ from syncd.run.job import OnProgress, Progress
 _INTERRUPTED = 130
 _WORST = (0, 3, 20, 1, 12, 11, _INTERRUPTED)
 """Exit codes from good to bad: some tasks failed, a person must confirm, a Run failed, and then why nothing could be done at all."""
-_NAMED = 10  # failures shown by name; `--json` has all
+_NAMED = 10  # failures shown by name, so that all stays on one screen; `--json` has all
 _COUNTS = ("written", "unchanged", "healed", "adopted", "trashed", "deleted", "kept")
 _ALWAYS = ("written", "unchanged")  # counts shown also when they are 0
 
@@ -161,24 +161,26 @@ def _summary(path: Path, reports: Sequence[Report], output: Output) -> None:
     """One aligned line for each Sync, then what needs attention."""
     header = ("SYNC", "RESULT", "RUN", *(count.upper() for count in _COUNTS), "FAILED", "TIME")
     output.table(header, [_row(report) for report in reports], left=3)
+    shown = max(1, _NAMED // max(1, sum(bool(report.failed) for report in reports)))
     for report in reports:
         if report.guard:
             output.line("\n", report.sync, ": ", ("the Guard stopped the deletions", style("guarded")), f": {clean(report.guard)}.", prose=True)
-            output.line("Everything else was backed up. If they are meant:\n  ", confirmation(path, report.sync, report.plan_id))
+            output.line("Nothing was deleted. If the deletions are meant:\n  ", confirmation(path, report.sync, report.plan_id))
         if report.failed:
             output.line("\n", report.sync, ": ", (f"{len(report.failed):,} failed", style("failed")), ", tried again in the next Run:")
-        for failure in report.failed[:_NAMED]:
-            output.line("  ", _named(failure))
-        if len(report.failed) > _NAMED:
-            output.line(f"  ... and {len(report.failed) - _NAMED:,} more (--json names all)")
+            _failures(report.failed, shown, output)
+
+
+def _failures(failed: Sequence[Failure], shown: int, output: Output) -> None:
+    names = [clean(failure.project if failure.task is None else f"{failure.project}/{failure.task}") for failure in failed[:shown]]
+    width = max(map(len, names))
+    for name, failure in zip(names, failed, strict=False):
+        output.line(f"  {name:<{width}}  {clean(failure.error)}")
+    if len(failed) > shown:
+        output.line(f"  ... and {len(failed) - shown:,} more (--json names all)")
 
 
 def _row(report: Report) -> tuple[str, ...]:
     counts = [f"{value:,}" if (value := getattr(report, count)) or count in _ALWAYS else "" for count in _COUNTS]
     failed = f"{len(report.failed):,}" if report.failed else ""
     return (report.sync, report.status.value, report.kind.value, *counts, failed, f"{report.seconds:.1f}s")
-
-
-def _named(failure: Failure) -> str:
-    name = failure.project if failure.task is None else f"{failure.project}/{failure.task}"
-    return clean(f"{name}  {failure.error}")

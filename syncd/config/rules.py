@@ -14,6 +14,7 @@ from syncd.fields import Fields
 Place = tuple[str, ...]
 """Where a Target writes: type, endpoint and bucket, then folder by folder, so that a nested place starts with the outer one."""
 
+_FEW = 6
 Edges = Mapping[str, Fields | None]
 
 
@@ -41,10 +42,13 @@ def check_names(document: Document, sync: Mapping[str, object], where: Where, na
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """The hint for a word that is not known: the nearest one, and all of them."""
-    near = difflib.get_close_matches(word, list(known), n=1)
+    """The hint for a word that is not known: the nearest one, and all of them unless that makes it long."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1)
     listed = f"known: {', '.join(known) or 'none'}"
-    return f'did you mean "{near[0]}"? {listed}' if near else listed
+    if not near:
+        return listed
+    return f'did you mean "{near[0]}"?' + (f" {listed}" if len(known) <= _FEW else "")
 
 
 def _kinds(document: Document, name: str, sync: SyncConfig, source: Fields) -> None:

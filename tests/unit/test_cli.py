@@ -102,7 +102,7 @@ def test_a_failed_task_is_named_and_the_exit_code_is_3(desk: Desk) -> None:
     result = desk.type("sync", "cats")
     assert result.exit_code == 3
     assert "cats: 15 failed" in result.stdout
-    assert r"12/1  " in result.stdout
+    assert r"  12/1   data.text" in result.stdout
     assert r"\x1b[31mbroken" in result.stdout
     assert "\x1b" not in result.stdout
     assert "... and 5 more" in result.stdout
@@ -196,7 +196,7 @@ def test_plan_prints_a_line_per_task_and_touches_nothing(desk: Desk) -> None:
     assert "~ 12/7" in lines
     assert "- 13/3" in lines
     assert any(line.startswith("! 13/bad") for line in lines)
-    assert lines[-1] == "1 changed, 1 deleted, 1 error"
+    assert lines[-1] == "1 changed, 1 deleted, 1 failed"
     assert {"sync": "cats", "sign": "~", "project": "12", "task": "7", "why": "changed"}.items() <= desk.objects("plan", "cats")[0].items()
 
 

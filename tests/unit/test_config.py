@@ -106,7 +106,7 @@ sttate: x
     found = {(p.line, p.column): (p.message, p.hint) for p in problems(tmp_path, text)}
     assert list(found) == sorted(found)
     assert found[2, 9][0] == "sources.drop: path is missing"
-    assert found[2, 23] == ("sources.drop.pth: unknown key", 'did you mean "path"? known: ' + found[2, 23][1].split("known: ")[1])
+    assert found[2, 23] == ("sources.drop.pth: unknown key", 'did you mean "path"? known: type, path')
     assert found[3, 15] == ("sources.box.type: there is no such type", 'did you mean "label_studio"? known: label_studio, files')
     assert found[5, 9][0] == "targets.disk: path is missing"
     assert found[8, 13] == ("syncs.cats.source: there is no source 'dropp'", 'did you mean "drop"? known: drop, box')
