@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +21,9 @@ from syncd.model import Kind, Report
 from syncd.run import Job, run_sync
 from syncd.sources.base import Source
 from syncd.targets.base import Target
+from tests.fakes.gcs_server import GcsServer
 from tests.fakes.mortal import CHECKPOINT_EFFECTS, TARGET_EFFECTS, Life, Mortal
+from tests.fakes.places import BUCKET, PlaceToTest, S3Server, gcs_place, local_place, s3_place
 
 DAY = 86_400_000_000
 
@@ -93,3 +97,30 @@ class Rig:
     def feeds(self) -> list[dict[str, Any]]:
         """Every line of every change feed, Run by Run."""
         return [orjson.loads(line) for key, data in sorted(self.files().items()) if key.startswith("_syncd/changes/") for line in data.splitlines()]
+
+
+KINDS = ("local", "s3", "gcs")
+
+
+@contextmanager
+def server(kind: str) -> Iterator[str]:
+    """The URL of the server behind this kind of Target, with an empty bucket; empty for a folder."""
+    if kind == "local":
+        yield ""
+    elif kind == "s3":
+        with S3Server() as store:
+            yield store.url
+    else:
+        with GcsServer() as stand_in:
+            stand_in.create_bucket(BUCKET)
+            yield stand_in.url
+
+
+def new_place(kind: str, url: str, folder: Path) -> PlaceToTest:
+    """A place nobody has used yet."""
+    if kind == "local":
+        return local_place(folder / f"place-{next(_NUMBERS)}")
+    return s3_place(url) if kind == "s3" else gcs_place(url)
+
+
+_NUMBERS = itertools.count()
