@@ -62,7 +62,7 @@ class _UnreadableError(TransientError):
 class Http:
     """Requests to one server. `requests` counts every try. May be used from several threads."""
 
-    def __init__(self, url: str, retry: Retry, auth: Auth, *, timeout: float, concurrency: int, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, url: str, retry: Retry, auth: Auth, *, timeout: float, concurrency: int) -> None:
         self._retry = retry
         self._auth = auth
         self._lock = threading.Lock()
@@ -72,7 +72,6 @@ class Http:
             timeout=httpx.Timeout(timeout, connect=CONNECT_TIMEOUT),
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
             headers={"User-Agent": f"syncd/{__version__}", "Accept": "application/json", "Accept-Encoding": "gzip"},
-            transport=transport,
         )
         self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self.requests = 0
