@@ -30,7 +30,7 @@ from syncd.run import due, run_sync
 from syncd.run.job import OnProgress, Progress
 
 _INTERRUPTED = 130
-_WORST = (0, 3, 20, 1, 12, 11, _INTERRUPTED)
+_WORST = (0, 3, 20, 1, 12, 11, 78, _INTERRUPTED)
 """Exit codes from good to bad: some tasks failed, a person must confirm, a Run failed, and then why nothing could be done at all."""
 _NAMED = 10  # failures shown by name, so that all stays on one screen; `--json` has all
 _COUNTS = ("written", "unchanged", "healed", "adopted", "trashed", "deleted", "kept")
@@ -65,7 +65,8 @@ def sync(path: Path, wanted: Sequence[str], orders: Orders, output: Output) -> i
             checkpoint.close()
     if not output.json:
         _summary(path, reports, output)
-    return max((report.exit_code for report in reports), key=_WORST.index)
+    unrun = [_INTERRUPTED] if len(reports) < len(names) else []
+    return max([report.exit_code for report in reports] + unrun, key=_WORST.index)
 
 
 def _run(config: Config, name: str, checkpoint: Checkpoint, clock: Clock, orders: Orders, output: Output) -> Report:

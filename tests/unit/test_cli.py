@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -321,6 +322,40 @@ jobs.open_source = lambda config, name, clock: source
 sys.argv = ["syncd", "sync", "cats", "--json"]
 main()
 """
+
+
+def on_terminal(command: list[str], folder: Path, **env: str) -> tuple[str, str]:
+    """What a command writes to a pipe as stdout and to a terminal of 80 columns as stderr."""
+    ours, theirs = pty.openpty()
+    env = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "80"} | env
+    process = subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while block := os.read(ours, 65536):
+            shown += block
+    except OSError:  # Linux says so when the other side is closed
+        pass
+    os.close(ours)
+    stdout, _ = process.communicate(timeout=30)
+    return stdout.decode(), shown.decode()
+
+
+def test_a_terminal_shows_a_bar_and_a_pipe_gets_plain_text(tmp_path: Path) -> None:
+    (tmp_path / "syncd.yaml").write_text(CONFIG)
+    stdout, shown = on_terminal([sys.executable, "-c", SLOW.replace(', "--json"', "").replace("5000", "500"), "0.02"], tmp_path)
+    assert "cats · Project 12" in shown
+    assert "/500" in shown
+    assert stdout.splitlines()[1].split()[:4] == ["cats", "ok", "full", "500"]
+    assert "\x1b" not in stdout
+
+
+def test_colour_is_for_terminals_that_want_it(tmp_path: Path) -> None:
+    (tmp_path / "syncd.yaml").write_text("sources: 5\n")
+    command = [sys.executable, "-m", "syncd", "validate"]
+    assert "\x1b[1;31merror" in on_terminal(command, tmp_path)[1]
+    assert "\x1b[31m" not in on_terminal(command, tmp_path, NO_COLOR="1")[1]
+    assert "\x1b" not in shell("validate", folder=tmp_path).stderr
 
 
 def begin(folder: Path, pause: str) -> subprocess.Popen[str]:
