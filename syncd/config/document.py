@@ -28,7 +28,7 @@ _PLAIN = {_TAG + "int": "construct_yaml_int", _TAG + "float": "construct_yaml_fl
 _TEXT = (_TAG + "str", _TAG + "timestamp", _TAG + "value")  # a date is text to us
 _MERGE = _TAG + "merge"
 _VARIABLE = re.compile(r"\$(?:\$|\{([A-Za-z_]\w*)(?:(:-|:\?)([^{}]*))?\}|(\{))")
-_MOST_VALUES = 1_000_000
+_MOST_VALUES = 300_000
 _DEEPEST = 30
 
 
