@@ -21,6 +21,7 @@ def main() -> None:
     for folder in (DEMO, BACKUP):
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "config/sample/exports", EXPORTS)
+    time.sleep(2.1)  # a file written a moment ago is read again by the next Run, in case it still grows
     _say("A first Run: three folders of exports (Label Studio and Labelbox) become one file per task.")
     _syncd("sync")
     _tree()

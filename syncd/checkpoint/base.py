@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from syncd.known import Known
 from syncd.model import CollectionState, Entry, Event, Failure, Kind, Report, RunRecord
-from syncd.sources.base import Known
 
 
 @dataclass(frozen=True, slots=True)

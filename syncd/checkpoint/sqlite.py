@@ -24,8 +24,8 @@ from syncd.checkpoint import sqlite_file
 from syncd.checkpoint.base import Checkpoint, Commit, Lease
 from syncd.checkpoint.sqlite_known import ENTRY, SqliteKnown, key_of, pack, pages, parts, row_of, task_of, unpack
 from syncd.errors import CheckpointError
+from syncd.known import Known
 from syncd.model import Collection, CollectionState, Event, Failure, Kind, Op, Report, RunRecord, Status, Why
-from syncd.sources.base import Known
 
 _RUNS = 1_000  # history kept per Sync
 _FAILURES = 100  # shown in a Run's stored Report; all that fail now stand in their own table

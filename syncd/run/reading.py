@@ -11,11 +11,11 @@ from typing import NamedTuple
 from syncd import encode
 from syncd.errors import TaskError
 from syncd.keys import Layout
+from syncd.known import Known
 from syncd.model import CollectionState, Failure, Kind, Task, TaskFile
 from syncd.plan import decide
 from syncd.run.place import Listing
 from syncd.run.writer import Step
-from syncd.sources.base import Known
 
 
 class Reading(NamedTuple):

@@ -18,10 +18,11 @@ from pydantic import Field, field_validator
 from syncd.clock import Clock
 from syncd.errors import SourceError
 from syncd.fields import Duration, Fields, Secret
+from syncd.known import Known
 from syncd.model import Collection, Gone
 from syncd.retry import Retry
 from syncd.sources import label_studio_api as api
-from syncd.sources.base import Batch, Known, Selection, selected
+from syncd.sources.base import Batch, Selection, selected
 from syncd.sources.http import Http
 from syncd.sources.label_studio_reading import Lanes, Reading
 

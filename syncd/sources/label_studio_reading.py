@@ -16,10 +16,11 @@ from functools import partial
 from typing import TypeVar, cast
 
 from syncd.errors import SourceError, TaskError
+from syncd.known import Known
 from syncd.model import Counts, Failure, Task
 from syncd.reconcile import Range, differing, portions
 from syncd.sources import label_studio_api as api
-from syncd.sources.base import Batch, Known
+from syncd.sources.base import Batch
 from syncd.sources.label_studio_api import Api, Page, Row
 
 T = TypeVar("T")

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from syncd.known import Known
 from syncd.model import Collection, Counts, Failure, Gone, Revision, Task
-from syncd.sources.base import Batch, Known
+from syncd.sources.base import Batch
 
 SECOND = 1_000_000
 
