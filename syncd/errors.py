@@ -46,7 +46,7 @@ class TransientError(SyncdError):
 
 
 class TaskError(SyncdError):
-    """This one task can't be read, represented or written: skip it, report it, hold the cursor; the others go on."""
+    """One task can't be read, represented or written: skip it, report it, hold the cursor; the others go on."""
 
 
 class SourceError(SyncdError):

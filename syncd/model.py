@@ -46,6 +46,9 @@ class Counts(NamedTuple):
         return Counts(self.tasks - other.tasks, self.annotations - other.annotations, self.predictions - other.predictions)
 
 
+ONE_TASK = Counts(1, 0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One task with its annotations, as the Source gave it.
@@ -57,7 +60,7 @@ class Task:
     id: str
     revision: Revision
     body: Mapping[str, object]
-    counts: Counts = Counts(1, 0, 0)
+    counts: Counts = ONE_TASK
     drafts: bool = False
 
 

@@ -1,6 +1,7 @@
 """Retrying what is worth retrying, and counting every try.
 
-Retries TransientError alone (a deny-list would retry each new permanent error by default). Refuses to sleep by itself: the Clock waits, so a stop request interrupts.
+Retries TransientError alone (a deny-list would retry each new permanent error by default). Refuses to sleep by itself: the Clock waits, so that a
+stop request interrupts.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ T = TypeVar("T")
 class Retry:
     """One policy for one edge. `requests` counts every try, from any thread.
 
-    retry_for: seconds from the first try until the last may start; first, longest: bounds of one pause in seconds (doubled each time, with full jitter;
-    a `retry_after` from the other side is obeyed as a minimum).
+    retry_for: seconds from the first try until the last may start; first, longest: bounds of one pause in seconds, doubled each time, with full
+    jitter; a `retry_after` from the other side is obeyed as a minimum.
     """
 
     def __init__(self, clock: Clock, *, retry_for: float, exhausted: type[SyncdError], first: float = 0.2, longest: float = 15.0) -> None:

@@ -19,7 +19,7 @@ LAYERS = [  # from the bottom up
     {"cli"},
 ]
 EDGES = {"sources", "targets", "checkpoint"}
-SHARED = {"base", "http", "objects", "rows", "folders"}  # what the edges of one package may share
+SHARED = {"base", "http", "objects", "rows", "split", "folders"}  # what the edges of one package may share
 VENDORS = {
     "boto3": {"targets/s3.py"},
     "botocore": {"targets/s3.py"},
