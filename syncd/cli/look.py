@@ -21,7 +21,6 @@ from syncd.run.preview import PlanLine, plan_sync
 from syncd.run.trash import list_trash
 
 _TOTALS = {"+": "new", "~": "changed", "-": "deleted", "!": "failed"}
-_SOME_FAILED = 3
 _BACK = 100  # Runs looked through for the last that went well
 
 
@@ -60,10 +59,10 @@ def plan(path: Path, wanted: Sequence[str], output: Output, *, full: bool) -> in
             output.line((name, "bold"))
         for line in plan_sync(job, Kind.FULL if full else None):
             counts[line.sign] += 1
+            code = max(code, line.exit_code)
             _plan_line(name, line, output)
         if not output.json:
             output.line("  ", ", ".join(f"{counts[sign]:,} {word}" for sign, word in _TOTALS.items() if counts[sign]) or "nothing to do")
-        code = max(code, _SOME_FAILED if counts["!"] else 0)
         close_job(job)
     return code
 

@@ -32,7 +32,7 @@ __all__ = ["Job", "Progress", "due", "run_sync"]
 log = logging.getLogger(__name__)
 _COMPACT = str.maketrans("T", "-", "-:")
 _CHUNK = 500
-_PARTIAL = 3  # exit code: some tasks failed
+PARTIAL = 3  # exit code: some tasks failed
 
 
 def due(job: Job) -> Kind:
@@ -78,7 +78,7 @@ def _settle(report: Report) -> None:
     elif report.guard:
         report.status, report.exit_code = Status.GUARDED, GuardTripped.exit_code
     elif report.failed:
-        report.status, report.exit_code = Status.PARTIAL, _PARTIAL
+        report.status, report.exit_code = Status.PARTIAL, PARTIAL
 
 
 def _publish_quietly(job: Job, lease: Lease, place: Place, report: Report) -> None:

@@ -9,7 +9,7 @@ from syncd.clock import SECOND
 from syncd.errors import GuardTripped
 from syncd.model import Collection, CollectionState, Failure, Kind
 from syncd.plan import Action, Missing
-from syncd.run import due
+from syncd.run import PARTIAL, due
 from syncd.run.collections import start, unmatched, vanished
 from syncd.run.deletions import check
 from syncd.run.job import Job
@@ -20,12 +20,16 @@ from syncd.run.writer import Step
 
 @dataclass(frozen=True, slots=True)
 class PlanLine:
-    """One line of a Plan. sign: `+` new, `~` changed or healed, `-` deleted, `!` error or Guard; task None: a whole Collection or file."""
+    """One line of a Plan. sign: `+` new, `~` changed or healed, `-` deleted, `!` error or Guard; task None: a whole Collection or file.
+
+    exit_code: what this line alone makes of the command: 0, 3 for a failure, 20 for the Guard.
+    """
 
     sign: str
     project: str
     task: str | None
     why: str
+    exit_code: int = 0
 
 
 def plan_sync(job: Job, kind: Kind | None = None) -> Iterator[PlanLine]:
@@ -46,7 +50,7 @@ def plan_sync(job: Job, kind: Kind | None = None) -> Iterator[PlanLine]:
     try:
         check(job, missing, "")
     except GuardTripped as error:
-        yield PlanLine("!", job.name, None, f"the Guard would stop the deletions: {error} (Plan {error.plan_id})")
+        yield PlanLine("!", job.name, None, f"the Guard would stop the deletions: {error} (Plan {error.plan_id})", error.exit_code)
 
 
 def _collection(job: Job, kind: Kind, state: CollectionState) -> Generator[PlanLine, None, list[str]]:
@@ -72,4 +76,4 @@ def _step(step: Step) -> PlanLine | None:
 
 
 def _failure(failure: Failure) -> PlanLine:
-    return PlanLine("!", failure.project, failure.task, failure.error)
+    return PlanLine("!", failure.project, failure.task, failure.error, PARTIAL)
