@@ -73,8 +73,8 @@ class Follower:
             assert seen.cursor is None or batch.cursor == seen.cursor
             seen.cursor = batch.cursor if seen.cursor is None else seen.cursor
         seen.gone = self.source.confirm(self.collection, seen.missing)
-        for task in seen.gone:
-            self.files.pop(task, None)
+        for name in seen.gone:
+            self.files.pop(name, None)
         self.cursor = seen.cursor if not seen.failed and seen.cursor is not None else self.cursor
         state = CollectionState(self.collection, cursor=self.cursor)
         self.checkpoint.commit(lease, self.collection.id, Commit(forgotten=list(seen.gone), state=state))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from syncd import encode
@@ -52,8 +55,12 @@ def _closed() -> Iterator[None]:
         OPENED.pop().close()
 
 
+def settings_of(url: str, token: str, **fields: Any) -> label_studio.Config:
+    return label_studio.Config.model_validate({"type": "label_studio", "url": url, "token": token, "retry_for": 2.0} | fields)
+
+
 def connect(studio: StandIn, token: str = "", clock: TestClock | None = None, projects: list[str] | None = None, **fields: Any) -> LabelStudio:
-    config = label_studio.Config(type="label_studio", url=studio.url, token=token or studio.token, **{"retry_for": 2.0} | fields)
+    config = settings_of(studio.url, token or studio.token, **fields)
     OPENED.append(label_studio.open(config, {} if projects is None else {"projects": projects}, clock or TestClock(START)))
     return OPENED[-1]
 
@@ -94,6 +101,10 @@ def once(studio: StandIn, fault: Callable[[Request], Reply | None], path: str = 
 
     studio.instead = instead
     return met
+
+
+def always(answer: Reply) -> Callable[[Request], Reply]:
+    return lambda _: answer
 
 
 # full readings
@@ -202,6 +213,16 @@ def test_a_quiet_project_costs_three_small_requests(studio: StandIn, cats: Proje
     assert seen.cursor is not None
 
 
+def replace_task(project: Project, old: int) -> None:
+    project.delete(old)
+    project.add([task(1)])
+
+
+def move_annotation(project: Project, giver: int, taker: int) -> None:
+    project.row(taker).annotations.append(dict(project.row(giver).annotations[0]))
+    project.row(taker).recount()
+
+
 EVENTS: dict[str, Callable[[Project], Any]] = {
     "an edit": lambda p: p.edit(5, data={"text": "edited"}),
     "an annotation": lambda p: p.annotate(6, result=RESULT, completed_by=1),
@@ -209,14 +230,14 @@ EVENTS: dict[str, Callable[[Project], Any]] = {
     "an import": lambda p: p.add([task(100), task(101)]),
     "a deletion": lambda p: p.delete(7),
     "the last task deleted": lambda p: p.delete(60),
-    "a deletion and a creation": lambda p: (p.delete(9), p.add([task(1)])),
+    "a deletion and a creation": lambda p: replace_task(p, 9),
     "bulk predictions": lambda p: p.predict_in_bulk(8, 40, result=RESULT),
     "predictions deleted": lambda p: p.delete_predictions(3, 9),
     "a draft": lambda p: p.draft(12),
     "a late commit older than the overlap": lambda p: p.add([task(200)], at=START - 86_400_000_000),
     "everything deleted but one": lambda p: p.delete(*range(2, 61)),
     "counters that lie": lambda p: p.lie(4, total_annotations=7),
-    "annotations moved without a date": lambda p: (p.row(10).annotations.append(dict(p.row(11).annotations[0])), p.row(10).recount()),
+    "annotations moved without a date": lambda p: move_annotation(p, 11, 10),
 }
 
 
@@ -311,6 +332,88 @@ def test_a_server_that_counts_rows_and_not_fields_settles_after_one_reading(stud
     assert "4" in follower.run(drafts=False).tasks
     studio.requests.clear()
     assert follower.run(drafts=False).tasks == []
+
+
+EDITS = st.lists(
+    st.tuples(
+        st.sampled_from(["edit", "annotate", "skip", "add", "late", "delete", "predict", "unpredict", "draft", "undraft", "reuse", "run"]),
+        st.integers(0, 70),
+    ),
+    max_size=25,
+)
+
+
+def happen(project: Project, event: str, number: int) -> None:
+    ids = sorted(project.stored)
+    one = ids[number % len(ids)] if ids else 0
+    if event == "add" or not ids:
+        project.add([task(number)])
+    elif event == "late":
+        project.add([task(number)], at=START - 86_400_000_000)
+    elif event == "reuse":
+        project.delete(ids[-1])
+        project.reuse_ids()
+    else:
+        acts: dict[str, Callable[[], object]] = {
+            "edit": lambda: project.edit(one, data={"text": f"edit {number}"}),
+            "annotate": lambda: project.annotate(one, result=RESULT),
+            "skip": lambda: project.skip(one),
+            "delete": lambda: project.delete(one),
+            "predict": lambda: project.predict_in_bulk(one, result=RESULT),
+            "unpredict": lambda: project.delete_predictions(one),
+            "draft": lambda: project.draft(one),
+            "undraft": lambda: project.delete_drafts(one),
+        }
+        acts[event]()
+
+
+def shows(project: Project, files: dict[str, Any]) -> bool:
+    """Whether every file is the task as it is now, by what can tell."""
+    rows = {str(n): row for n, row in project.stored.items()}
+    return files.keys() == rows.keys() and all(
+        body["data"] == rows[n].data
+        and [a["id"] for a in body["annotations"]] == [a["id"] for a in rows[n].annotations]
+        and [p["id"] for p in body["predictions"]] == [p["id"] for p in rows[n].predictions]
+        and [d["id"] for d in body["drafts"]] == [d["id"] for d in rows[n].drafts]
+        for n, body in files.items()
+    )
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events=EDITS, small=st.booleans())
+def test_whatever_happens_the_next_readings_make_files_equal(events: list[tuple[str, int]], small: bool, studio: StandIn, tmp_path: Path) -> None:
+    """Two events that cancel out in every total between two Runs are the full Run's; here at most one silent event happens per Run."""
+    project = studio.project("Random")
+    project.add([task(n) for n in range(1, 4 if small else 150)])
+    follower = Follower(connect(studio), Path(tempfile.mkdtemp(dir=tmp_path)), Collection(str(project.id), project.title, project.created_at))
+    silent = {"predict", "unpredict", "late", "delete", "reuse"}
+    follower.run()
+    for event, number in events:
+        later(studio, 700)
+        if event != "run":
+            happen(project, event, number)
+        if event in silent or event == "run":
+            follower.run()
+            assert shows(project, follower.files)
+    later(studio, 700)
+    assert len(set(tasks := follower.run().tasks)) == len(tasks)
+    assert shows(project, follower.files)
+    follower.close()
+
+
+def test_several_lanes_read_the_same(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    one, many = follow(cats), follow(cats, concurrency=4)
+    one.run()
+    cats.poison(33)
+    assert [f.task for f in many.run().failed] == ["33"]
+    cats.row(33).poison = False
+    later(studio)
+    cats.delete(1, 2, 3)
+    cats.edit(9, data={"text": "x"})
+    later(studio)
+    assert set(many.run().gone) == {"1", "2", "3"}
+    one.run()
+    assert one.files == many.files
 
 
 # labeled_only
@@ -521,7 +624,7 @@ def test_confirm_believes_only_the_apis_own_404(studio: StandIn, cats: Project) 
     (moved,) = dogs.add([task(500)])
     assert source.confirm(here, ["3", "4", str(moved)]) == {"3": Gone.DELETED, str(moved): Gone.REMOVED}
     for trouble in (html(404), html_login(), error(401, "x"), error(403, "x"), reply({"id": 4}), error(500, "x"), Reply(404, b"{}")):
-        studio.instead = lambda request, trouble=trouble: trouble if request.path == "/api/tasks/3/" else None
+        once(studio, always(trouble), path="/api/tasks/3/", times=100)
         with pytest.raises(SourceError):
             source.confirm(here, ["3"])
 
@@ -638,8 +741,7 @@ def test_every_try_is_counted(studio: StandIn, cats: Project) -> None:
 
 
 def test_nobody_listens(studio: StandIn) -> None:
-    config = label_studio.Config(type="label_studio", url="http://127.0.0.1:9", token="x", retry_for=1.0)
-    OPENED.append(label_studio.open(config, {}, TestClock()))
+    OPENED.append(label_studio.open(settings_of("http://127.0.0.1:9", "x"), {}, TestClock()))
     with pytest.raises(SourceError, match=r"127\.0\.0\.1:9"):
         OPENED[0].collections()
 
@@ -647,4 +749,4 @@ def test_nobody_listens(studio: StandIn) -> None:
 @pytest.mark.parametrize("url", ["studio.example.com", "ftp://x", "https://", "https://user:pw@x", "https://x?y=1"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValidationError, match="address of a server"):
-        label_studio.Config(type="label_studio", url=url, token="x")
+        settings_of(url, "x")
