@@ -7,7 +7,6 @@ reading is recorded before its Cursor advances, a file is gone before its Entry 
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +28,6 @@ from syncd.run.trash import empty_trash
 from syncd.run.writer import Page, Writer
 
 __all__ = ["Job", "Progress", "due", "run_sync"]
-log = logging.getLogger(__name__)
 _COMPACT = str.maketrans("T", "-", "-:")
 _CHUNK = 500
 PARTIAL = 3  # exit code: some tasks failed
