@@ -325,7 +325,7 @@ class LocalTarget:
         with contextlib.suppress(FileNotFoundError):
             for entry in self._folders.entries(path):
                 key = f"{path}/{entry.name}" if path else entry.name
-                if not entry.name.startswith(start) or key == _TMP:
+                if not entry.name.startswith(start) or key == _TMP or not _is_text(entry.name):
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     yield from self._files(key)
@@ -340,6 +340,11 @@ class LocalTarget:
             tmp = self._folders.open(_TMP, make=True)
             self._one_sync = _trusts_syncfs(tmp.fd)
         return self._one_sync
+
+
+def _is_text(name: str) -> bool:
+    """Not so: a name of bytes that are no UTF-8, which no key can say; somebody else's."""
+    return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _chunks(file: int) -> Iterator[bytes]:

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import obstore
@@ -67,11 +68,10 @@ _WHOLE_CODES = {
 }
 # What went wrong below HTTP stands only in the debug part of the text.
 _NETWORK = {
-    "certificate": "its TLS certificate is not trusted; if a private authority signed it, set `ca_file`",
+    "InvalidCertificate(": "its TLS certificate is not trusted; if a private authority signed it, set `ca_file`",
     "dns error": "its name can't be resolved",
     "Connection refused": "the connection was refused",
-    "operation timed out": "it did not answer in time",
-    "TimedOut": "it did not answer in time",
+    "kind: Timeout": "it did not answer in time",
 }
 
 
@@ -294,16 +294,16 @@ def _answered(status: int, text: str, place: Place, key: str | None) -> SyncdErr
         return AccessError(f"{where}: the store refuses the credentials or what they ask for ({said}). {place.credentials_hint}")
     if status in _TRANSIENT_STATUS or code in _TRANSIENT_CODES or code.startswith("Throttling"):
         return TransientError(f"{where}: the store is busy or ill ({said})")
-    if key is None or code.startswith("KMS.") or status in {404, 405, 501}:
+    if key is None or code.startswith("KMS.") or status == HTTPStatus.NOT_FOUND:
         return TargetError(f"{where}: the store refuses this ({said})")
     return TaskError(f"{where}: the store can't take this ({said})")
 
 
 def _network(place: Place, text: str, debug: str) -> SyncdError:
-    sign = next((sign for sign in _NETWORK if sign in debug or sign in text), "")
-    reason = _NETWORK.get(sign) or _line(text.rpartition(" - ")[2] or text)
+    sign = next((sign for sign in _NETWORK if sign in debug), "")
+    reason = _NETWORK.get(sign) or _line(text.rpartition(" - ")[2])
     message = f"{place.name}: the store can't be reached: {reason}"
-    return TargetError(message) if sign == "certificate" else TransientError(message)
+    return TargetError(message) if sign == "InvalidCertificate(" else TransientError(message)
 
 
 def _line(text: str) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -66,27 +67,22 @@ def without_syncfs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("syncd.targets.local._trusts_syncfs", lambda fd: False)
 
 
-def _real(variable: str) -> PlaceToTest:
-    if url := os.environ.get(variable):
-        return real_place(url)
-    pytest.skip(f"{variable} is not set")
-
-
 PLACES: dict[str, Callable[[pytest.FixtureRequest], PlaceToTest]] = {
     "local": lambda request: local_place(request.getfixturevalue("tmp_path") / "to" / "backup"),
     "local-fsync": lambda request: request.getfixturevalue("without_syncfs") or local_place(request.getfixturevalue("tmp_path") / "backup"),
     "s3": lambda request: s3_place(request.getfixturevalue("s3_server").url),
     "gcs": lambda request: gcs_place(request.getfixturevalue("gcs_server").url),
-    "s3-real": lambda _: _real("SYNCD_TEST_S3_URL"),
-    "gcs-real": lambda _: _real("SYNCD_TEST_GCS_URL"),
 }
+for _name in ("SYNCD_TEST_S3_URL", "SYNCD_TEST_GCS_URL"):
+    if _url := os.environ.get(_name):
+        PLACES[f"real-{_name}"] = partial(lambda url, _request: real_place(url), _url)
 
 
 @pytest.fixture(params=list(PLACES))
 def place(request: pytest.FixtureRequest) -> Iterator[PlaceToTest]:
     found = PLACES[request.param](request)
     yield found
-    if request.param.endswith("-real"):
+    if request.param.startswith("real-"):
         empty(found.open())
 
 

@@ -21,8 +21,6 @@ from types import TracebackType
 from typing import Any, Self, cast
 from urllib.parse import parse_qsl, urlsplit
 
-import boto3
-
 from syncd.clock import SystemClock
 from syncd.errors import Stopped
 from syncd.targets.base import Target
@@ -87,6 +85,8 @@ class S3Server:
 
     def client(self) -> Any:
         """boto3's view of the same server."""
+        import boto3  # slow, and `PlaceToTest` shows what a Target alone imports
+
         return boto3.client("s3", endpoint_url=self.url, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
 
 
