@@ -13,10 +13,12 @@ from syncd import encode
 from syncd.errors import SourceError
 from syncd.model import Collection, Gone
 from syncd.sources.base import Source
+from tests.fakes.folders import FilesWorld
 from tests.fakes.follower import Follower
 from tests.fakes.worlds import LabelStudioWorld, MemoryWorld, World
 
 WORLDS: dict[str, Callable[[Path], World]] = {
+    "files": FilesWorld,
     "label_studio": LabelStudioWorld,
     "memory": MemoryWorld,
 }

@@ -1,0 +1,172 @@
+"""A folder of exports: which Collections it has, which files they have, and what tells that a file changed.
+
+For the `files` Source alone. Reads names and attributes, never contents; whatever can't be read is told to the Look, never left out in silence.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from syncd.clock import SECOND, Clock
+from syncd.errors import SourceError
+from syncd.model import Collection, Failure
+
+ROOT = "default"  # the Collection of the root's own files
+SUFFIXES = (".json", ".ndjson", ".jsonl")
+
+_CHUNK = 500  # files handed over at a time
+_FRESH = 2 * SECOND  # how lately a file may have been written to be trusted: a second write could leave the same stamp
+
+
+class File(NamedTuple):
+    """name: relative to its Collection; stamp: 8 bytes that change with the file; modified: nanoseconds; fresh: written a moment ago."""
+
+    name: str
+    stamp: bytes
+    modified: int
+    fresh: bool
+    note: bytes = b""
+
+    @property
+    def origin(self) -> int:
+        """48 bits of its name."""
+        return int.from_bytes(blake2b(os.fsencode(self.name), digest_size=6).digest())
+
+    def newest_first(self) -> str:
+        """Sorts the greatest (modified, name) first; hex digits are below `~`, so a longer name comes before its beginning."""
+        return f"{2**64 - self.modified:020d}{bytes(255 - byte for byte in os.fsencode(self.name)).hex()}~"
+
+    def pack(self) -> bytes:
+        """For `unpack`."""
+        return self.stamp + bytes([self.fresh]) + self.modified.to_bytes(8, signed=True) + os.fsencode(self.name)
+
+    @staticmethod
+    def unpack(data: bytes) -> File:
+        """What was packed."""
+        return File(os.fsdecode(data[17:]), data[:8], int.from_bytes(data[9:17], signed=True), fresh=bool(data[8]))
+
+
+@dataclass(slots=True)
+class Look:
+    """What one reading of a Collection saw so far. doubt: it can't prove that anything is absent; newest: microseconds."""
+
+    collection: Collection
+    failed: list[Failure] = field(default_factory=list)
+    doubt: bool = False
+    newest: int = 0
+    total: int = 0  # of the digests of all names and stamps: order does not matter
+
+    @property
+    def proof(self) -> bytes:
+        """16 bytes, the same for the same files only."""
+        return (self.total % 2**128).to_bytes(16)
+
+    def fail(self, name: str, what: str, *, task: str | None = None) -> None:
+        """A file, a folder or a part of one could not be read."""
+        self.doubt = True
+        self.failed.append(Failure(self.collection.id, task, f"{_shown(f'{self.collection.title}/{name}')}: {what}"))
+
+    def taken(self) -> list[Failure]:
+        """The failures, once."""
+        failed, self.failed = self.failed, []
+        return failed
+
+
+class Folder:
+    """The root. `requests` counts folders listed; whoever opens files counts those there too."""
+
+    def __init__(self, root: Path, clock: Clock) -> None:
+        self._root = root
+        self._clock = clock
+        self.requests = 0
+
+    def names(self) -> set[str]:
+        """The Collections. Raises SourceError."""
+        self.requests += 1
+        try:
+            with os.scandir(self._root) as entries:
+                visible = [entry for entry in entries if not entry.name.startswith(".")]
+                folders = {entry.name for entry in visible if entry.is_dir()}
+                loose = any(entry.name.lower().endswith(SUFFIXES) and entry.name not in folders for entry in visible)
+        except OSError as error:
+            raise SourceError(f"{self._root}: can't be listed: {error.strerror}; check `path` and that this user may read it") from None
+        if loose and ROOT in folders:
+            raise SourceError(f"{self._root}: the sub-folder `{ROOT}` and the files beside it would be one Collection: rename it or move them in")
+        for name in folders:
+            if not is_text(name):
+                raise SourceError(f"{self._root}: the name of sub-folder {_shown(name)} is not UTF-8, so nothing could be called by it: rename it")
+        return folders | {ROOT} if loose else folders
+
+    def gone(self, collection: Collection) -> bool:
+        """Whether the Collection's folder (of `default`: every file of the root) is proved absent."""
+        return collection.id not in self.names() and not os.path.lexists(self._root / collection.id)
+
+    def path(self, collection: Collection) -> Path:
+        """Where the Collection's files are."""
+        below = self._root / collection.id
+        return below if collection.id != ROOT or below.is_dir() else self._root
+
+    def walk(self, look: Look) -> Iterator[list[File]]:
+        """Every file of the Collection, some hundred at a time."""
+        files = self._files(look)
+        while chunk := list(islice(files, _CHUNK)):
+            yield chunk
+
+    def _files(self, look: Look) -> Iterator[File]:
+        top = self.path(look.collection)
+        pending: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+        while pending:
+            below, above = pending.pop()
+            self.requests += 1
+            try:
+                here = (top / below).stat()
+                if (here.st_dev, here.st_ino) in above:  # a link to a folder around it
+                    continue
+                with os.scandir(top / below) as entries:
+                    for entry in entries:
+                        name = f"{below}{entry.name}"
+                        if entry.name.startswith("."):
+                            continue
+                        if not entry.is_dir():
+                            yield from self._file(look, name, entry)
+                        elif top != self._root:
+                            pending.append((f"{name}/", above | {(here.st_dev, here.st_ino)}))
+            except OSError as error:
+                look.fail(below, f"this folder can't be listed: {error.strerror}")
+
+    def _file(self, look: Look, name: str, entry: os.DirEntry[str]) -> Iterator[File]:
+        if not name.lower().endswith(SUFFIXES):
+            return
+        try:
+            found = entry.stat()
+        except OSError as error:
+            look.fail(name, f"can't be read: {error.strerror}")
+            return
+        if stat.S_ISREG(found.st_mode):
+            stamp = stamp_of(found)
+            look.newest = max(look.newest, found.st_mtime_ns // 1000)
+            look.total += int.from_bytes(blake2b(os.fsencode(name) + b"\0" + stamp, digest_size=16).digest())
+            age = self._clock.now() - max(found.st_mtime_ns, found.st_ctime_ns) // 1000
+            yield File(name, stamp, found.st_mtime_ns, fresh=abs(age) < _FRESH)
+
+
+def stamp_of(found: os.stat_result) -> bytes:
+    """Of size, times and inode."""
+    facts = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+    return blake2b(facts.encode(), digest_size=8).digest()
+
+
+def is_text(name: str) -> bool:
+    """Whether a file's name is UTF-8."""
+    return name == name.encode("utf-8", "replace").decode()
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
