@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from syncd import encode
+from syncd.checkpoint.base import Commit
 from syncd.errors import AccessError, SourceError
-from syncd.model import Collection, Gone
+from syncd.model import Collection, Counts, Gone, Kind
 from syncd.sources import label_studio, label_studio_reading
+from syncd.sources.http import _asked_at
 from syncd.sources.label_studio import LabelStudio
 from tests.fakes.follower import Follower
-from tests.fakes.label_studio import Reply, Request, StandIn, error, html, html_login, reply
+from tests.fakes.label_studio import Reply, Request, StandIn, _Handler, error, html, html_login, reply
 from tests.fakes.label_studio_project import Project
 from tests.fakes.rig import TestClock
 
@@ -414,6 +419,73 @@ def test_several_lanes_read_the_same(studio: StandIn, cats: Project, follow: Cal
     assert set(many.run().gone) == {"1", "2", "3"}
     one.run()
     assert one.files == many.files
+
+
+def test_what_this_reading_yielded_and_nobody_recorded_yet_is_not_missed(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    """The pipeline reads ahead of its own commits."""
+    follower = follow(cats)
+    follower.run()
+    later(studio)
+    cats.add([task(61), task(62)])
+    cats.annotate(7, result=RESULT)
+    studio.requests.clear()
+    batches = list(follower.source.changes(follower.collection, studio.clock() - 1, follower.known))
+    assert [t.id for batch in batches for t in batch.tasks] == ["7", "61", "62"]
+    assert len(studio.requests) == 5  # activity, bodies, users, drafts, count
+
+
+def test_counts_that_were_recorded_differently_are_put_right_once(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    """A server that counted rows and sums fields since its upgrade must not cost a listing for ever."""
+    follower = follow(cats)
+    follower.run()
+    later(studio)
+    lease = follower.checkpoint.begin("cats", "wrong", Kind.INCREMENTAL, 1)
+    entry = follower.known.entries(["4"])["4"]
+    follower.checkpoint.commit(lease, follower.collection.id, Commit(entries=[replace(entry, counts=Counts(1, 5, 5))]))
+    assert follower.run().tasks == ["4"]
+    studio.requests.clear()
+    assert follower.run().tasks == []
+    assert len(studio.requests) == 3
+
+
+def test_a_task_that_appears_behind_the_reader_is_not_overlooked_by_a_full_reading(
+    studio: StandIn, cats: Project, follow: Callable[..., Follower]
+) -> None:
+    cats.delete(5)
+
+    def late(request: Request) -> None:
+        if request.params.get("page_size") == "1":
+            studio.instead = lambda _: None
+            cats.add([task(5)], ids=[5])
+
+    studio.instead = late
+    follower = follow(cats)
+    with pytest.raises(SourceError, match="some came late"):
+        follower.run()
+    assert len(follower.run(full=True).tasks) == 60
+
+
+def test_the_servers_date_is_taken_back_to_when_the_request_was_sent() -> None:
+    response = httpx.Response(200, headers={"date": "Mon, 21 Sep 2026 14:13:20 GMT"})
+    response.elapsed = timedelta(seconds=7.5)
+    assert _asked_at(response) == START - 7_500_000
+    assert _asked_at(httpx.Response(200)) is None
+
+
+def test_without_a_date_the_cursor_stays(studio: StandIn, cats: Project, follow: Callable[..., Follower], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Handler, "date_time_string", lambda *_: "never")
+    seen = follow(cats).run()
+    assert seen.cursor is None
+    assert len(seen.tasks) == 60
+
+
+def test_a_session_never_stands_in_for_the_token(studio: StandIn, cats: Project) -> None:
+    once(
+        studio, lambda r: Reply(200, b'{"count":0,"next":null,"results":[]}', headers={"Set-Cookie": "sessionid=abc; Path=/"}), path="/api/projects/"
+    )
+    source = connect(studio)
+    source.collections()
+    assert len(source._http._client.cookies.jar) == 0
 
 
 # labeled_only
