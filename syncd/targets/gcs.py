@@ -6,10 +6,14 @@ Refuses nothing that `objects` does not refuse. With an `endpoint` and no accoun
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC
+from functools import partial
+from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 from obstore.store import GCSStore
 from pydantic import field_validator
@@ -52,12 +56,13 @@ def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every ed
     anonymous = config.endpoint is not None and config.service_account_file is None
     settings: GCSConfig = {"base_url": config.endpoint.rstrip("/")} if config.endpoint else {}
     options: ClientConfig = {**CLIENT, "allow_http": (config.endpoint or "").startswith("http://")}
+    token = _nobody if anonymous else _provider(config.service_account_file)
     store = GCSStore(
         config.bucket,
         config=settings,
         client_options=options,
         retry_config=NO_RETRY,
-        credential_provider=_nobody if anonymous else _provider(config.service_account_file),
+        credential_provider=token,
     )
     place = Place(
         name=f"gs://{config.bucket}/{config.prefix}".rstrip("/") + (f"?endpoint={config.endpoint.rstrip('/')}" if config.endpoint else ""),
@@ -65,8 +70,25 @@ def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every ed
         attributes={},
         bulk_delete=False,
         credentials_hint=_HINT,
+        abort=partial(_abort, config, token),
     )
     return ObjectTarget(store, place, Retry(clock, retry_for=config.retry_for, exhausted=TargetError), config.concurrency)
+
+
+def _abort(config: Config, token: Callable[[], GCSCredential], path: str) -> None:
+    """Abort the unfinished uploads of this path, which no client library can list (https://cloud.google.com/storage/docs/xml-api/get-bucket-uploads)."""
+    import httpx
+    from google.auth.exceptions import GoogleAuthError
+
+    bucket = f"{config.endpoint.rstrip('/') if config.endpoint else 'https://storage.googleapis.com'}/{config.bucket}"
+    try:
+        with httpx.Client(headers={"Authorization": f"Bearer {token()['token']}"}, timeout=60) as client:
+            found = client.get(bucket, params={"uploads": "", "prefix": path}).raise_for_status().text
+            for key, upload in re.findall(r"<Key>([^<]*)</Key>.*?<UploadId>([^<]*)</UploadId>", found, re.DOTALL):
+                if unescape(key) == path:
+                    client.delete(f"{bucket}/{quote(path)}", params={"uploadId": unescape(upload)}).raise_for_status()
+    except (httpx.HTTPError, GoogleAuthError, OSError, ValueError) as error:
+        raise TargetError(f"gs://{config.bucket}/{path}: its unfinished upload can't be removed: {error}") from error
 
 
 def _nobody() -> GCSCredential:

@@ -119,19 +119,23 @@ class LocalTarget:
             return etag
 
     def flush(self) -> None:
-        with self._flushing, self._guard(""):
+        with self._flushing:
             with self._lock:
                 self._moving, self._pending = self._pending, {}
                 folders, self._dirty = self._dirty, set()
+                idle = not (self._moving or folders or self._failed)
+            if idle:
+                return
             self._folders.forget()
-            try:
-                self._settle(folders)
-            except OSError as error:
-                self._failed = error
-                self._discard(*self._moving.values())
-                raise
-            finally:
-                self._moving = {}
+            with self._guard(""):
+                try:
+                    self._settle(folders)
+                except OSError as error:
+                    self._failed = error
+                    self._discard(*self._moving.values())
+                    raise
+                finally:
+                    self._moving = {}
 
     def create(self, key: str, data: bytes) -> bool:
         self._await(checked(key))

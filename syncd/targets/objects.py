@@ -7,6 +7,7 @@ obstore tells a failed request in prose only ("... status code: 503 ...: <Error>
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import secrets
@@ -37,6 +38,7 @@ NO_RETRY: Final[RetryConfig] = {"max_retries": 0, "retry_timeout": timedelta(0)}
 CLIENT: Final[ClientConfig] = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(seconds=60), "default_content_type": "application/json"}
 
 _PAGE = 1000  # what stores give at most in one answer, to a listing and to a bulk deletion
+_UPLOADS = "_syncd/uploads/"  # names each key that is being uploaded in parts, for `sweep` to find
 _PART = 8 << 20  # bytes of one part; 10,000 parts are allowed
 _ETAG_MAX = 64
 _FOREIGN = (BaseError, FileNotFoundError, ValueError)  # what obstore raises; ValueError: a path it can't represent
@@ -77,13 +79,17 @@ _NETWORK = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where objects go and what they get: `name` as in `Target.place`, `prefix` empty or ending in a slash."""
+    """Where objects go and what they get: `name` as in `Target.place`, `prefix` empty or ending in a slash.
+
+    abort: removes the unfinished uploads of one path, which obstore can't list; raises our own errors only.
+    """
 
     name: str
     prefix: str
     attributes: dict[str, str]
     bulk_delete: bool
     credentials_hint: str
+    abort: Callable[[str], None]
 
 
 class ObjectTarget:
@@ -134,9 +140,14 @@ class ObjectTarget:
             if second is None:  # one request instead of three
                 obstore.put(self._store, path, first, attributes=self._at.attributes, use_multipart=False)
                 return
+            marker = _UPLOADS + sha256(key.encode()).hexdigest()
+            self.put(marker, key.encode())
             whole = itertools.chain((first, second), parts)
-            # An error aborts the upload, of the store or of `chunks` alike.
-            obstore.put(self._store, path, whole, attributes=self._at.attributes, use_multipart=True, chunk_size=_PART, max_concurrency=2)
+            try:  # an error aborts the upload, of the store or of `chunks` alike; only a kill leaves it
+                obstore.put(self._store, path, whole, attributes=self._at.attributes, use_multipart=True, chunk_size=_PART, max_concurrency=2)
+            finally:
+                with contextlib.suppress(SyncdError):  # what stays is for `sweep`
+                    self.delete([marker])
 
         self._call(key, attempt)
 
@@ -174,7 +185,10 @@ class ObjectTarget:
                     pass
 
     def sweep(self) -> None:
-        """Nothing to do: an upload that was cut off is never visible, and its parts are removed by the bucket's own rule (see README)."""
+        for page in self.list(_UPLOADS):
+            for stat in page:
+                self._at.abort(self._path((self.get(stat.key) or b"").decode()))
+                self.delete([stat.key])
 
     def close(self) -> None:
         """Nothing to do: connections close with the process."""

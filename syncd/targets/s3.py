@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from obstore.store import S3Store
@@ -101,13 +102,52 @@ def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every ed
         attributes={"Storage-Class": config.storage_class} if config.storage_class else {},
         bulk_delete=True,
         credentials_hint=_HINT,
+        abort=partial(_abort, config),
     )
     return ObjectTarget(store, place, Retry(clock, retry_for=config.retry_for, exhausted=TargetError), config.concurrency)
 
 
+def _abort(config: Config, path: str) -> None:
+    """Abort the unfinished uploads of this path. Needed after a kill only, so botocore's slow client is good enough."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        client = _client(config)
+        for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=config.bucket, Prefix=path):
+            for upload in page.get("Uploads", ()):
+                if upload["Key"] == path:
+                    client.abort_multipart_upload(Bucket=config.bucket, Key=path, UploadId=upload["UploadId"])
+    except (BotoCoreError, ClientError, LookupError) as error:
+        raise TargetError(f"s3://{config.bucket}/{path}: its unfinished upload can't be removed: {error}") from error
+
+
+def _client(config: Config) -> Any:
+    from botocore.config import Config as ClientSettings
+
+    provided = None if config.access_key_id else _credentials(config).get_frozen_credentials()
+    return _session(config.profile).create_client(
+        "s3",
+        region_name=config.region,
+        endpoint_url=config.endpoint,
+        verify=str(config.ca_file) if config.ca_file else None,
+        aws_access_key_id=provided.access_key if provided else _shown(config.access_key_id),
+        aws_secret_access_key=provided.secret_key if provided else _shown(config.secret_access_key),
+        aws_session_token=provided.token if provided else _shown(config.session_token),
+        config=ClientSettings(s3={"addressing_style": "path" if _path_style(config) else "virtual"}),
+    )
+
+
+def _shown(secret: Secret | None) -> str | None:
+    return secret.get_secret_value() if secret else None
+
+
+def _path_style(config: Config) -> bool:
+    return (config.endpoint is not None or "." in config.bucket) if config.path_style is None else config.path_style
+
+
 def _settings(config: Config) -> S3Config:
     settings: S3Config = {}
-    path_style = (config.endpoint is not None or "." in config.bucket) if config.path_style is None else config.path_style
+    path_style = _path_style(config)
     settings["virtual_hosted_style_request"] = not path_style
     if region := config.region or (None if config.access_key_id else _session(config.profile).get_config_variable("region")):
         settings["region"] = region

@@ -128,6 +128,14 @@ class TestPut:
         assert [s.etag for page in place.open().list("") for s in page] == [last]
         assert first != last
 
+    def test_a_flush_of_nothing_asks_nothing(self, target: Target) -> None:
+        target.flush()
+        target.put("1/2.json", b"one")
+        target.flush()
+        asked = target.requests
+        target.flush()
+        assert target.requests == asked
+
     def test_it_may_be_repeated(self, target: Target) -> None:
         for _ in range(2):
             target.put("1/2.json", b"one")

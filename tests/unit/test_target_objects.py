@@ -49,6 +49,12 @@ def world(request: pytest.FixtureRequest) -> Iterator[tuple[FaultProxy, PlaceToT
         proxy.assert_all_fired()
 
 
+@pytest.fixture(params=["s3", "gcs"])
+def place(request: pytest.FixtureRequest) -> PlaceToTest:
+    server = request.getfixturevalue(f"{request.param}_server")
+    return (s3_place if request.param == "s3" else gcs_place)(server.url)
+
+
 World = tuple[FaultProxy, PlaceToTest]
 
 
@@ -158,6 +164,39 @@ class TestCreate:
             assert s3_place(server.url).open().conditional() is False
 
 
+class TestSweep:
+    def test_the_parts_of_a_killed_upload_are_removed_and_nobody_elses(self, s3_server: S3Server, gcs_server: GcsServer, place: PlaceToTest) -> None:
+        script = (
+            "import time\n"
+            "def chunks():\n"
+            "    yield b'x' * (30 << 20)\n"
+            "    yield b'x' * (10 << 20)\n"
+            "    print('uploading', flush=True)\n"
+            "    time.sleep(60)\n"
+            "target.put_stream('_syncd/changes/a & b.ndjson', chunks)\n"
+        )
+
+        def unfinished() -> int:
+            if place.kind == "gcs":
+                return gcs_server.unfinished_uploads(BUCKET)
+            return len(s3_server.client().list_multipart_uploads(Bucket=BUCKET).get("Uploads", []))
+
+        s3_server.client().create_multipart_upload(Bucket=BUCKET, Key=f"{place.settings['prefix']}/_syncd/changes/other")
+        before = unfinished()
+        with subprocess.Popen(place.command(script), stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"uploading\n"
+            writer.kill()
+        assert unfinished() == before + 1
+        target = place.open()
+        target.sweep()
+        assert unfinished() == before
+        assert keys(target) == []
+        asked = target.requests
+        target.sweep()
+        assert target.requests - asked <= 2
+
+
 class TestErrors:
     """Each says what, where and what to do next, and shows no secret."""
 
@@ -223,7 +262,7 @@ class TestErrors:
     )
     def test_why_it_is_unreachable(self, debug: str, reason: str) -> None:
         text = f"Generic S3 error: Error performing GET http://h/b/x in 1ms - HTTP error: error sending request\n\nDebug source:\n{debug}"
-        place = objects.Place("s3://b", "", {}, bulk_delete=True, credentials_hint="")
+        place = objects.Place("s3://b", "", {}, bulk_delete=True, credentials_hint="", abort=lambda _path: None)
         told = objects.translate(obstore.exceptions.GenericError(text), place, "x")
         assert isinstance(told, TransientError)
         assert str(told) == f"s3://b: the store can't be reached: {reason}"
@@ -276,9 +315,10 @@ class TestS3:
             yield b"x" * (20 << 20)
             raise LookupError("half-way")
 
+        place = s3_place(s3_server.url)
         with pytest.raises(LookupError):
-            s3_place(s3_server.url).open().put_stream("1/big", chunks)
-        assert "Uploads" not in s3_server.client().list_multipart_uploads(Bucket=BUCKET)
+            place.open().put_stream("1/big", chunks)
+        assert "Uploads" not in s3_server.client().list_multipart_uploads(Bucket=BUCKET, Prefix=place.settings["prefix"])
 
     def test_static_keys_import_nothing_slow(self, s3_server: S3Server) -> None:
         script = "target.put('1/2.json', b'x')\nimport sys\nprint([name for name in ('boto3', 'botocore', 'google.auth') if name in sys.modules])"
