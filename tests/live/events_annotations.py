@@ -180,8 +180,9 @@ def predictions_imported_in_bulk(server: LabelStudio, project: Project) -> None:
     assert [len(project.task(task)["predictions"]) for task in tasks] == [1, 1]
 
 
-@event("counters")
+@event("none")
 def predictions_deleted_by_action(server: LabelStudio, project: Project) -> None:
+    """Mostly total_predictions moves; but the server leaves it as it was when its first writes were of another kind, and then nothing tells."""
     task = project.ids()[PREDICTED]
     with Still(project):
         project.action("delete_tasks_predictions", [task])

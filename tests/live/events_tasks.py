@@ -172,7 +172,7 @@ def one_task_deleted_and_another_imported(server: LabelStudio, project: Project)
     assert project.ids() == [task for task in ids if task != ids[ONE]] + made
 
 
-@event("activity")
+@event("deletion")
 def newest_task_deleted_and_its_id_used_again(server: LabelStudio, project: Project) -> None:
     last = project.ids()[-1]
     project.api.delete(f"/api/tasks/{last}/")

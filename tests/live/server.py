@@ -256,6 +256,11 @@ class LabelStudio:
             self._pat = str(self.api.post("/api/token/")["token"])
         return self._pat
 
+    def revoke_pat(self) -> None:
+        """The next `pat` makes a new one."""
+        self.api.post("/api/token/blacklist/", {"refresh": self.pat()})
+        self._pat = ""
+
     def with_pat(self) -> Client:
         """A client with a fresh access token made from the PAT; valid 300 s."""
         answer = httpx.post(f"{self.url}/api/token/refresh/", json={"refresh": self.pat()}, timeout=60)
