@@ -128,8 +128,8 @@ class Http:
         if status >= HTTPStatus.BAD_REQUEST and not (absent and status == HTTPStatus.NOT_FOUND and _detail(response)):
             raise self._fault(response, where)
         if status >= HTTPStatus.MULTIPLE_CHOICES and status < HTTPStatus.BAD_REQUEST:
-            target = httpx.URL(response.headers.get("location", "")).copy_with(query=None)
-            raise SourceError(f"{where}: redirected to {target}; redirects are not followed, give the right address as url")
+            target = response.headers.get("location", "").partition("?")[0]  # what follows may be a secret
+            raise SourceError(f"{where}: redirected to {target[:_SHOWN]}; redirects are not followed, give the right address as url")
         kind = response.headers.get("content-type", "").partition(";")[0].strip()
         if not kind.endswith("json"):
             raise SourceError(

@@ -94,7 +94,8 @@ class LabelStudio:
 
     def confirm(self, collection: Collection, tasks: Sequence[str]) -> dict[str, Gone]:
         gone: dict[str, Gone] = {}
-        for task, body in zip(tasks, self._lanes.map(self._api.task, tasks), strict=True):
+        ids = [task for task in tasks if task.isdecimal()]  # a foreign id would make another address
+        for task, body in zip(ids, self._lanes.map(self._api.task, ids), strict=True):
             if body is None:
                 gone[task] = Gone.DELETED
             elif str(body.get("project")) != collection.id or (self._labeled_only and api.integer(body, "total_annotations") == 0):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import NamedTuple, TypeGuard
 
 import orjson
@@ -156,7 +157,7 @@ class Api:
         while more:
             params: dict[str, str | int] = {"include": "id,title,created_at,task_number", "ordering": "id", "page_size": 100, "page": number}
             answer = self._http.get("/api/projects/", params, absent=number > 1)
-            if answer.status != 200:  # noqa: PLR2004 - projects vanished while paging
+            if answer.status != HTTPStatus.OK:  # projects vanished while paging
                 break
             body = mapping(answer.body, "/api/projects/")
             rows = body.get("results")
@@ -167,19 +168,19 @@ class Api:
         return found, count
 
     def project(self, project: str) -> Mapping[str, object] | None:
-        """One project whole; None when the server says there is none."""
+        """One project whole; None when the server itself says there is none, in its own form of 404 (a gateway's is another)."""
         return self._object(f"/api/projects/{project}/", project)
 
     def task(self, task: str) -> Mapping[str, object] | None:
-        """One task whole; None when the server says there is none."""
+        """One task whole; None likewise."""
         return self._object(f"/api/tasks/{task}/", task)
 
     def _object(self, path: str, name: str) -> Mapping[str, object] | None:
         answer = self._http.get(path, {"resolve_uri": "false"}, absent=True)
         body = mapping(answer.body, path)
-        if answer.status == 404:  # noqa: PLR2004 - in the API's own JSON
+        if answer.status == body.get("status_code") == HTTPStatus.NOT_FOUND:
             return None
-        if str(body.get("id")) != name:
+        if answer.status != HTTPStatus.OK or str(body.get("id")) != name:
             raise SourceError(f"GET {path}: answered with something else than {name}")
         return body
 

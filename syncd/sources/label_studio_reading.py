@@ -271,7 +271,7 @@ class Reading:
     def _assure_healthy(self, failed: Sequence[int]) -> None:
         """Several tasks failed and none was read: only a task beyond them tells bad tasks from a bad server."""
         suspects = _ids(self._known.failing())
-        _, rows = self._api.rows(self._project, [api.other_than(failed)], api.FLAT_PAGE)
+        _, rows = self._api.rows(self._project, [api.other_than(failed)], min(len(suspects) + 1, api.FLAT_PAGE))
         others = [row.id for row in rows if row.id not in suspects]
         try:
             if others and self._api.bodies(self._project, [api.among(others[:1])], 1).tasks:
