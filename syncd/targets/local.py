@@ -127,11 +127,11 @@ class LocalTarget:
             if idle:
                 return
             self._folders.forget()
-            with self._guard(""):
+            with self._guard(None):
                 try:
                     self._settle(folders)
-                except OSError as error:
-                    self._failed = error
+                except BaseException as error:
+                    self._failed = error if isinstance(error, OSError) else OSError(errno.EINTR, "writing was interrupted: run again")
                     self._discard(*self._moving.values())
                     raise
                 finally:
@@ -236,14 +236,15 @@ class LocalTarget:
         self._folders.forget()
 
     @contextlib.contextmanager
-    def _guard(self, key: str, *, requests: int = 1) -> Iterator[None]:
-        """The one place where the system's errors become ours."""
+    def _guard(self, key: str | None, *, requests: int = 1) -> Iterator[None]:
+        """The one place where the system's errors become ours. `key` None: the error says it, if there is one."""
         with self._lock:
             self.requests += requests
         try:
             yield
         except OSError as error:
-            raise _translate(error, f"{self.place}/{key}") from error
+            named = error.filename if key is None else key
+            raise _translate(error, f"{self.place}/{named}" if named else self.place) from error
 
     def _await(self, key: str | None) -> None:
         """Return when this key, or everything, stands where it was put."""
@@ -261,8 +262,11 @@ class LocalTarget:
             if self._syncs_at_once() and _libc().syncfs(tmp.fd):
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         for key, temp in self._moving.items():
-            folder, name = self._parent(key)
-            os.rename(temp, name, src_dir_fd=tmp.fd, dst_dir_fd=folder.fd)
+            try:
+                folder, name = self._parent(key)
+                os.rename(temp, name, src_dir_fd=tmp.fd, dst_dir_fd=folder.fd)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, key) from error  # says which of them
             folders.add(split(key)[0])
         for path in folders:
             with contextlib.suppress(FileNotFoundError):  # a folder that somebody removed holds nothing of ours

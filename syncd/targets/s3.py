@@ -1,12 +1,13 @@
 """S3 and everything that speaks like it, as Target.
 
-Static keys go straight to obstore, so nothing slow is imported; anything else asks botocore's whole chain (profile, SSO, web identity, container,
+With static keys nothing slow is imported; anything else asks botocore's whole chain (profile, SSO, web identity, container,
 instance) when the first request is signed. Refuses nothing that `objects` does not refuse.
 Objects get the server-side encryption and storage class that are configured; copies (the trash) get the encryption, and the bucket's standard class.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -86,6 +87,9 @@ class Config(Fields):
 
 def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every edge is opened by `open`
     """The Target; asks nobody anything yet. Raises TargetError when `ca_file` can't be read."""
+    # botocore and obstore both obey these variables; taken here, the place is named and addressed as what it is.
+    if endpoint := config.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
+        config = config.model_copy(update={"endpoint": endpoint})
     options: ClientConfig = {**CLIENT, "allow_http": (config.endpoint or "").startswith("http://")}
     if config.ca_file:
         options["root_certificate"] = _read(config.ca_file)
@@ -94,7 +98,7 @@ def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every ed
         config=_settings(config),
         client_options=options,
         retry_config=NO_RETRY,
-        credential_provider=None if config.access_key_id else _provider(config),
+        credential_provider=_provider(config),
     )
     place = Place(
         name=f"s3://{config.bucket}/{config.prefix}".rstrip("/") + (f"?endpoint={_address(config.endpoint)}" if config.endpoint else ""),
@@ -124,21 +128,17 @@ def _abort(config: Config, path: str) -> None:
 def _client(config: Config) -> Any:
     from botocore.config import Config as ClientSettings
 
-    provided = None if config.access_key_id else _credentials(config).get_frozen_credentials()
+    keys = _provider(config)()
     return _session(config.profile).create_client(
         "s3",
         region_name=config.region,
         endpoint_url=config.endpoint,
         verify=str(config.ca_file) if config.ca_file else None,
-        aws_access_key_id=provided.access_key if provided else _shown(config.access_key_id),
-        aws_secret_access_key=provided.secret_key if provided else _shown(config.secret_access_key),
-        aws_session_token=provided.token if provided else _shown(config.session_token),
+        aws_access_key_id=keys["access_key_id"],
+        aws_secret_access_key=keys["secret_access_key"],
+        aws_session_token=keys.get("token"),
         config=ClientSettings(s3={"addressing_style": "path" if _path_style(config) else "virtual"}),
     )
-
-
-def _shown(secret: Secret | None) -> str | None:
-    return secret.get_secret_value() if secret else None
 
 
 def _path_style(config: Config) -> bool:
@@ -154,11 +154,6 @@ def _settings(config: Config) -> S3Config:
     if config.endpoint:
         scheme, _, host = config.endpoint.rstrip("/").partition("://")
         settings["endpoint"] = f"{scheme}://{host}" if path_style else f"{scheme}://{config.bucket}.{host}"
-    if config.access_key_id and config.secret_access_key:
-        settings["access_key_id"] = config.access_key_id.get_secret_value()
-        settings["secret_access_key"] = config.secret_access_key.get_secret_value()
-    if config.session_token:
-        settings["session_token"] = config.session_token.get_secret_value()
     if encryption := "aws:kms" if config.kms_key_id else config.sse:
         settings["server_side_encryption"] = encryption
     if config.kms_key_id:
@@ -167,7 +162,18 @@ def _settings(config: Config) -> S3Config:
 
 
 def _provider(config: Config) -> Callable[[], S3Credential]:
-    """Credentials as obstore asks for them; found at the first request, renewed by botocore."""
+    """Credentials as obstore asks for them: the static keys, else what botocore finds at the first request, and renews.
+
+    Static keys come this way too: else obstore would add an AWS_SESSION_TOKEN of the environment, which belongs to other keys.
+    """
+    if config.access_key_id and config.secret_access_key:
+        static: S3Credential = {
+            "access_key_id": config.access_key_id.get_secret_value(),
+            "secret_access_key": config.secret_access_key.get_secret_value(),
+            "token": config.session_token.get_secret_value() if config.session_token else None,
+            "expires_at": None,
+        }
+        return lambda: static
     found: list[Credentials] = []
 
     def provide() -> S3Credential:

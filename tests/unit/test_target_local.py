@@ -187,6 +187,25 @@ class TestTrouble:
         put(target, "1/2.json", b"again")
         assert target.get("1/2.json") == b"again"
 
+    def test_a_folder_where_a_file_belongs_is_named(self, root: Path, target: LocalTarget) -> None:
+        (root / "1" / "2.json").mkdir(parents=True)
+        target.put("1/2.json", b"x")
+        with pytest.raises(TargetError, match=r"1/2\.json: .*not a file.*remove it"):
+            target.flush()
+
+    def test_an_interrupted_flush_is_no_success(self, monkeypatch: pytest.MonkeyPatch, root: Path, target: LocalTarget) -> None:
+        def interrupt(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        target.put("1/2.json", b"x")
+        with monkeypatch.context() as broken:
+            broken.setattr("os.rename", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                target.flush()
+        with pytest.raises(TargetError, match="interrupted"):
+            target.flush()
+        assert litter(root) == []
+
     def test_what_is_no_file_is_never_listed_and_never_waited_for(self, root: Path, target: LocalTarget) -> None:
         put(target, "1/2.json", b"x")
         os.mkfifo(root / "1" / "pipe")

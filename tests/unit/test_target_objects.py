@@ -345,6 +345,29 @@ class TestS3:
         assert re.search("Credential=AKIAPROFILE/[0-9]+/eu-central-1/s3/", seen[0])
         assert re.search("Credential=ASIA[^/]+/[0-9]+/eu-central-1/s3/", seen[1])
 
+    def test_static_keys_are_not_mixed_with_those_of_the_environment(self, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            monkeypatch.setenv(name, "of-the-environment")
+        seen: list[str] = []
+
+        def look(request: Request, forward: Callable[[], Answer]) -> Answer:
+            seen.append(str(request.headers))
+            return forward()
+
+        with FaultProxy(s3_server.url) as proxy:
+            proxy.plan(Fault(look, method="PUT", times=None))
+            s3_place(proxy.url).open().put("1/2.json", b"x")
+            s3_place(proxy.url).open(session_token="my-token").put("1/2.json", b"x")
+        assert "Credential=test/" in seen[0]
+        assert "of-the-environment" not in seen[0] + seen[1]
+        assert "my-token" in seen[1]
+
+    def test_an_endpoint_of_the_environment_is_part_of_the_place(self, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
+        target = s3_place("").open(endpoint=None)
+        target.put("1/2.json", b"x")
+        assert target.place.endswith(f"?endpoint={s3_server.url}")
+
     def test_no_credentials_at_all(self, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
             monkeypatch.delenv(name, raising=False)
