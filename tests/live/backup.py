@@ -34,6 +34,7 @@ class Backup:
     """One Sync named `live` into a folder. `rules` are those of `syncs:`, `source` adds to the Source's fields."""
 
     def __init__(self, folder: Path, server: LabelStudio, *, token: str = "", source: Mapping[str, Any] | None = None, **rules: Any) -> None:
+        folder.mkdir(exist_ok=True)
         self.folder = folder / "backup"
         self.config = folder / "syncd.yaml"
         secret = token or server.api.http.headers["Authorization"].removeprefix("Token ")
