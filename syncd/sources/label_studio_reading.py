@@ -99,18 +99,26 @@ class Reading:
     def full(self, position: str | None) -> Iterator[Batch]:
         """Every body, in order of id."""
         start = last = int(position or 0)
-        read, more = 0, True
+        tops, reads = [start], [0]  # of each page: its last id, and how many tasks were read up to there
+        more = True
         while more:
             ids, complete, tasks, failed = self._next(last)
             top = ids[-1] if ids else last
             if position is None:
-                yield from self._lacking(last + 1, top, ids, str(last))
+                yield from self._lacking(last + 1, top, ids)
             yield Batch(tasks, failed, position=str(top), cursor=self._cursor)
-            read, last = read + len(ids), top
-            more = not complete or self._more(start, last, read, empty=not ids)
+            last = top
+            tops.append(top)
+            reads.append(reads[-1] + len(ids))
+            if complete:
+                whole = self._api.whole(self._project, start)
+                more = whole.high > last
+                if more and not ids:
+                    raise self._contradicted(whole.counts.tasks, reads[-1])
+        yield from self._overlooked(tops, reads, whole.counts.tasks)
         if position is None:
-            yield from self._lacking(last + 1, self._known.last_id(), (), str(last))
-            yield from self._failing(again=False, position=str(last))
+            yield from self._lacking(last + 1, self._known.last_id(), ())
+            yield from self._failing(again=False)
 
     def incremental(self, since: int, *, drafts: bool) -> Iterator[Batch]:
         """What changed: dated, failing, undated, counted."""
@@ -140,17 +148,27 @@ class Reading:
         ids = [row.id for row in rows]
         return ids, page.complete, *self._read(ids)
 
-    def _more(self, start: int, last: int, read: int, *, empty: bool) -> bool:
-        """After what looks like the last page: whether there are later ids. SourceError when earlier ones were kept from us (I4)."""
-        whole = self._api.whole(self._project, start)
-        if whole.high > last and not empty:
-            return True
-        if whole.high > last or whole.counts.tasks > read:
-            raise SourceError(
-                f"project {self._project} counts {whole.counts.tasks} tasks after id {start} and listed {read}: some came late, or the list is cut; "
-                "nothing is deleted, the next Run reads again"
-            )
-        return False
+    def _overlooked(self, tops: Sequence[int], reads: Sequence[int], counted: int) -> Iterator[Batch]:
+        """Tasks that were committed behind the reader: their pages are found by counting and listed again. SourceError when it lacks them (I4)."""
+
+        def ask(low: int, high: int) -> Counts:
+            return Counts(self._api.counts(self._project, tops[low - 1] + 1, tops[high]).tasks, 0, 0)
+
+        def held(low: int, high: int) -> Counts:
+            return Counts(reads[high] - reads[low - 1], 0, 0)
+
+        if counted <= reads[-1]:
+            return  # those that vanished meanwhile are left to the next reading
+        for pages in differing(Range(1, len(tops) - 1, Counts(counted, 0, 0)), ask, held, leaf=0):
+            listed = 0
+            for rows in self._rows(api.between(tops[pages.low - 1] + 1, tops[pages.high])):
+                listed += len(rows)
+                yield from self._bodies(self._changed(rows))
+            if listed < pages.counts.tasks:
+                raise self._contradicted(pages.counts.tasks, listed)
+
+    def _contradicted(self, counted: int, listed: int) -> SourceError:
+        return SourceError(f"project {self._project} counts {counted} tasks and lists {listed}: its list is cut; nothing is deleted, run again")
 
     def _rows(self, filters: Sequence[api.Filter]) -> Iterator[list[Row]]:
         """A flat listing, page by page, complete or SourceError."""
@@ -176,7 +194,7 @@ class Reading:
 
         return [row.id for row in rows if row.id not in self._seen and not held(row)]
 
-    def _failing(self, *, again: bool, position: str | None = None) -> Iterator[Batch]:
+    def _failing(self, *, again: bool) -> Iterator[Batch]:
         """Tasks that failed in an earlier Run: once more, or gone. One that has an Entry is missed by counting."""
         for ids in _chunks(sorted(_ids(self._known.failing()) - self._seen.keys()), LARGEST_LIST):
             listed = {row.id for rows in self._rows([api.among(ids)]) for row in rows}
@@ -185,7 +203,7 @@ class Reading:
             names = [str(task) for task in ids if task not in listed]
             entries = self._known.entries(names)
             if missing := [task for task in names if task not in entries]:
-                yield Batch(missing=missing, position=position, cursor=self._cursor)
+                yield Batch(missing=missing, cursor=self._cursor)
 
     def _drafts(self) -> Iterator[Batch]:
         """A draft moves nothing that can be listed: every task that holds one, or did."""
@@ -218,12 +236,12 @@ class Reading:
             # This server's totals are not the sums of its fields (or it is changing now): bodies decide, and count what they hold.
             yield from self._bodies(unchanged, counted=True)
 
-    def _lacking(self, low: int, high: int, listed: Iterable[int], position: str | None = None) -> Iterator[Batch]:
+    def _lacking(self, low: int, high: int, listed: Iterable[int]) -> Iterator[Batch]:
         """What the Checkpoint holds of a range and a complete listing of it lacks."""
         there = set(listed)
         for first, last in portions(low, high, self._known.counts, limit=PORTION):
             if missing := [task for task in self._known.ids(first, last) if int(task) not in there]:
-                yield Batch(missing=missing, position=position, cursor=self._cursor)
+                yield Batch(missing=missing, cursor=self._cursor)
 
     def _bodies(self, ids: Sequence[int], *, counted: bool = False) -> Iterator[Batch]:
         """Fetch exactly these; those that vanished meanwhile are left out. counted: see `_task`."""
