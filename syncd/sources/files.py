@@ -16,8 +16,9 @@ Rules:
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import chain, islice
 from pathlib import Path
@@ -65,6 +66,19 @@ class _Found(NamedTuple):
     digest: bytes
 
 
+@dataclass(slots=True)
+class _Page:
+    """A Batch in the making."""
+
+    tasks: list[Task]
+    notes: dict[str, bytes | None]
+    size: int = 0
+
+    def add(self, found: Sequence[_Found]) -> None:
+        self.tasks += (one.task for one in found)
+        self.size += sum(one.size for one in found)
+
+
 class _ReadAll(Exception):  # noqa: N818 - a turn, not an error
     """Notes can't tell what changed here: everything must be read."""
 
@@ -85,7 +99,7 @@ class Source:
     def __init__(self, root: Path, select: Selection, clock: Clock) -> None:
         self._folder = Folder(root, clock)
         self._select = select
-        self._proofs: dict[str, _Proof] = {}  # what the last reading of each Collection proved
+        self._proofs: dict[str, _Proof] = {}  # by Collection
 
     @property
     def requests(self) -> int:
@@ -136,8 +150,7 @@ class Source:
 
     def _files_now(self, collection: Collection) -> bytes | None:
         look = Look(collection)
-        for _ in self._folder.walk(look):
-            pass
+        deque(self._folder.walk(look), 0)
         return None if look.doubt else look.proof
 
     def _scan(self, collection: Collection) -> _Proof | None:
@@ -197,28 +210,24 @@ class Source:
         return _Found(Task(id_, revision, body, counts(body)), len(piece.data), blake2b(piece.data, digest_size=8).digest())
 
     def _batches(self, look: Look, files: Iterable[File], admit: _Admit) -> Iterator[Batch]:
-        """A file's note comes with its last task; failures come in a Batch of their own, since a Batch that holds one records no notes."""
-        tasks: list[Task] = []
-        notes: dict[str, bytes | None] = {}
-        size = 0
-        for file in files:
-            single, number, before = b"", 0, len(look.failed)
-            for group in self._read(look, file):
-                admitted = admit(file, group)
-                number += len(group)
-                single = _text(group[0].task.id) if group else single
-                tasks += (found.task for found in admitted)
-                size += sum(found.size for found in admitted)
-                if len(tasks) >= _CHUNK or size >= _PAGE:
-                    yield Batch(tasks=tasks, notes=notes)
-                    tasks, notes, size = [], {}, 0
-            if len(look.failed) == before:
-                notes[file.name] = (_UNSETTLED if file.fresh else file.stamp) + (single if number == 1 else b"")
-            elif len(look.failed) >= _CHUNK:
-                yield Batch(failed=look.taken())
-        yield Batch(tasks=tasks, notes=notes)
-        if look.failed:
-            yield Batch(failed=look.taken())
+        """What these files give; a file's note comes with its last task. What was admitted is yielded even when _ReadAll follows."""
+        page = _Page([], {})
+        try:
+            for file in files:
+                single, number, before = b"", 0, len(look.failed)
+                for group in self._read(look, file):
+                    page.add(admit(file, group))
+                    number += len(group)
+                    single = _text(group[0].task.id) if group else single
+                    if len(page.tasks) >= _CHUNK or page.size >= _PAGE:
+                        yield Batch(tasks=page.tasks, notes=page.notes)
+                        page = _Page([], {})
+                if len(look.failed) == before:
+                    page.notes[file.name] = (_UNSETTLED if file.fresh else file.stamp) + (single if number == 1 else b"")
+        except _ReadAll:
+            yield Batch(tasks=page.tasks, notes=page.notes)
+            raise
+        yield Batch(tasks=page.tasks, notes=page.notes)
 
     # what changed
 
@@ -230,6 +239,7 @@ class Source:
         # a task of a file that was read in parts may have failed after the file's note was recorded; what an earlier reading could not prove is owed
         if news.failing or (_OWED in news.flags and not look.doubt):
             raise _ReadAll
+        yield Batch(failed=look.failed)
         if news.met != news.expected and not look.doubt:
             for notes in _chunks(known.all_notes()):
                 lost, over = self._lost(look, known, dict(notes), shared=_SHARED in news.flags)
@@ -260,8 +270,9 @@ class Source:
         seen = _Seen(look, given)
         for batch in self._batches(look, (File.unpack(packed) for _, packed in order.items()), seen.admit):
             # recorded at the end alone: a reading that was killed must be repeated, or what it would have missed is never found
-            later.put((ascii(name), _pair(name, note)) for name, note in batch.notes.items() if note is not None)
+            later.put((os.fsencode(name).hex(), note) for name, note in batch.notes.items() if note is not None)
             yield replace(batch, notes={})
+        yield Batch(failed=look.failed)
         if not look.doubt:
             for ids in _chunks(chain(known.all_ids(), known.failing())):
                 yield _missed(look, seen.lacks(ids), {})
@@ -269,7 +280,7 @@ class Source:
             for notes in _chunks(known.all_notes()):
                 yield Batch(notes=dict.fromkeys(self._over(look, known, seen, [name for name, _ in notes])))
         for pairs in _chunks(later.items()):
-            yield Batch(notes=dict(_unpair(pair) for _, pair in pairs))
+            yield Batch(notes={os.fsdecode(bytes.fromhex(name)): note for name, note in pairs})
         yield Batch(notes={_SHARED: b"" if seen.shared else None, _OWED: b"" if look.doubt else None}, cursor=look.newest)
 
     def _over(self, look: Look, known: Known, seen: _Seen, names: Sequence[str]) -> list[str]:
@@ -388,13 +399,3 @@ def _text(id_: str) -> bytes:
 
 def _id(data: bytes) -> str:
     return data.decode("utf-8", "surrogatepass")
-
-
-def _pair(name: str, note: bytes) -> bytes:
-    data = os.fsencode(name)
-    return len(data).to_bytes(2) + data + note
-
-
-def _unpair(pair: bytes) -> tuple[str, bytes]:
-    end = 2 + int.from_bytes(pair[:2])
-    return os.fsdecode(pair[2:end]), pair[end:]

@@ -73,11 +73,6 @@ class Look:
         self.doubt = True
         self.failed.append(Failure(self.collection.id, task, f"{_shown(f'{self.collection.title}/{name}')}: {what}"))
 
-    def taken(self) -> list[Failure]:
-        """The failures, once."""
-        failed, self.failed = self.failed, []
-        return failed
-
 
 class Folder:
     """The root. `requests` counts folders listed; whoever opens files counts those there too."""

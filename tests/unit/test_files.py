@@ -21,6 +21,7 @@ from syncd.model import Collection, Counts, Kind, Report, Status
 from syncd.sources import files, folder, rows
 from syncd.sources.split import pieces
 from syncd.targets import local
+from tests.fakes.follower import Follower
 from tests.fakes.rig import Rig, TestClock
 
 IDLE = 4  # listings of a Run with one Collection where nothing changed: the root for each question, and the folder
@@ -469,3 +470,100 @@ def test_an_array_of_any_size_takes_the_memory_of_its_largest_element(tmp_path: 
 def test_the_text_between_elements_is_checked() -> None:
     with pytest.raises(TaskError, match="closed that was never opened"):
         list(pieces(BytesIO(b"[{}}]"), lines_only=False))
+
+
+# any history
+
+
+SPOILT = '[{"spoilt":'
+NAMES = ("a.json", "b.json", "sub/c.json", "d.ndjson")
+files_of_ids = st.lists(st.integers(1, 6), max_size=4, unique=True)
+steps = st.one_of(
+    st.tuples(st.just("write"), st.sampled_from(NAMES), files_of_ids, st.integers(0, 3)),
+    st.tuples(st.just("remove"), st.sampled_from(NAMES)),
+    st.tuples(st.just("rename"), st.sampled_from(NAMES), st.sampled_from(NAMES)),
+    st.tuples(st.just("spoil"), st.sampled_from(NAMES)),
+    st.tuples(st.just("run"), st.sampled_from(["", "", "killed", "guarded", "full"])),
+)
+
+
+class History:
+    """One Collection, changed and followed in any order; `truth` is read from the disk the plain way."""
+
+    def __init__(self, folder: Path) -> None:
+        self.world = World(folder)
+        self.home = self.world.root / "c"
+        (self.home / "sub").mkdir(parents=True)
+        self.source = self.world.source()
+        self.follower = Follower(self.source, folder / "state", Collection("c", "c"))
+        self.version = 0
+
+    def write(self, name: str, ids: list[int], age: int) -> None:
+        self.version += 1
+        values = [task(id_, "x" * self.version) for id_ in ids]  # each version is longer, so no two have one stamp
+        text = lines(*values) if name.endswith(".ndjson") else values[0] if len(values) == 1 else values
+        self.world.write(f"c/{name}", text, age=age)
+
+    def remove(self, name: str) -> None:
+        (self.home / name).unlink(missing_ok=True)
+
+    def rename(self, name: str, other: str) -> None:
+        if (self.home / name).exists() and Path(name).suffix == Path(other).suffix:
+            (self.home / name).replace(self.home / other)
+
+    def spoil(self, name: str) -> None:
+        self.version += 1
+        self.world.write(f"c/{name}", SPOILT + " " * self.version)
+
+    def run(self, how: str = "") -> None:
+        before = dict(self.follower.files)
+        if how == "guarded":
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(self.source, "confirm", lambda collection, tasks: {})
+                self.follower.run()
+        else:
+            self.follower.run(full=how == "full", stop_after=1 if how == "killed" else -1)
+        lost = before.keys() - self.follower.files.keys()
+        assert not lost & self.truth().keys(), "a task that is there was deleted"
+        if self.spoilt():
+            assert not lost, "a file that can't be read proves nothing"
+
+    def mend(self, name: str) -> None:
+        if (self.home / name) in self.spoilt():
+            self.remove(name)
+
+    def spoilt(self) -> list[Path]:
+        return [path for path in self.home.rglob("*.*") if path.read_bytes().startswith(SPOILT.encode())]
+
+    def truth(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        paths = set(self.home.rglob("*.*")) - set(self.spoilt())
+        for path in sorted(paths, key=lambda p: (p.stat().st_mtime_ns, p.relative_to(self.home).as_posix()), reverse=True):
+            text = path.read_text()
+            values = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines()]
+            for value in values:
+                found.setdefault(str(value["id"]), value)
+        return found
+
+    def close(self) -> None:
+        self.follower.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(history=st.lists(steps, max_size=14))
+def test_after_any_history_of_a_folder_one_run_makes_the_backup_equal(history: list[Any], tmp_path_factory: pytest.TempPathFactory) -> None:
+    past = History(tmp_path_factory.mktemp("history"))
+    try:
+        for name, *arguments in history:
+            getattr(past, name)(*arguments)
+        for name in NAMES:
+            past.mend(name)
+        past.run()
+        assert past.truth() == past.follower.files
+        quiet = past.follower.run()
+        assert quiet.tasks == quiet.missing == quiet.failed == []
+        seen = past.follower.run(full=True)
+        assert seen.missing == seen.failed == []
+        assert past.truth() == past.follower.files
+    finally:
+        past.close()
