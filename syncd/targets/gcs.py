@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import UTC
 from functools import partial
 from html import unescape
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
@@ -77,17 +78,23 @@ def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every ed
 
 def _abort(config: Config, token: Callable[[], GCSCredential], path: str) -> None:
     """Abort the unfinished uploads of this path, which no client library can list (https://cloud.google.com/storage/docs/xml-api/get-bucket-uploads)."""
-    import httpx
     from google.auth.exceptions import GoogleAuthError
+    from google.auth.transport.requests import Request
 
     bucket = f"{config.endpoint.rstrip('/') if config.endpoint else 'https://storage.googleapis.com'}/{config.bucket}"
+
+    def ask(method: str, address: str) -> str:
+        answer = Request()(address, method=method, headers={"Authorization": f"Bearer {token()['token']}"}, timeout=60)
+        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise ValueError(f"the store answers {answer.status}")
+        return str(answer.data, "utf-8")
+
     try:
-        with httpx.Client(headers={"Authorization": f"Bearer {token()['token']}"}, timeout=60) as client:
-            found = client.get(bucket, params={"uploads": "", "prefix": path}).raise_for_status().text
-            for key, upload in re.findall(r"<Key>([^<]*)</Key>.*?<UploadId>([^<]*)</UploadId>", found, re.DOTALL):
-                if unescape(key) == path:
-                    client.delete(f"{bucket}/{quote(path)}", params={"uploadId": unescape(upload)}).raise_for_status()
-    except (httpx.HTTPError, GoogleAuthError, OSError, ValueError) as error:
+        found = ask("GET", f"{bucket}?uploads&prefix={quote(path, safe='')}")
+        for key, upload in re.findall(r"<Key>([^<]*)</Key>.*?<UploadId>([^<]*)</UploadId>", found, re.DOTALL):
+            if unescape(key) == path:
+                ask("DELETE", f"{bucket}/{quote(path)}?uploadId={quote(unescape(upload), safe='')}")
+    except (GoogleAuthError, OSError, ValueError) as error:
         raise TargetError(f"gs://{config.bucket}/{path}: its unfinished upload can't be removed: {error}") from error
 
 

@@ -70,7 +70,7 @@ class Config(Fields):
     """The folder; made when it is missing."""
     prefix: str = ""
     """A folder inside `path`, for this target alone."""
-    concurrency: int = 16
+    concurrency: int = 8
     """How many files are written at a time."""
     retry_for: Duration = 60.0
     """As on every target; a folder answers at once, so nothing is tried again."""

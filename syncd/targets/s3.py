@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 from obstore.store import S3Store
 from pydantic import field_validator, model_validator
 
-from syncd.clock import Clock
+from syncd.clock import SECOND, Clock, to_datetime
 from syncd.errors import TargetError
 from syncd.fields import Duration, Fields, Secret
 from syncd.retry import Retry
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 _HINT = "Check the keys, profile or role that this target is given, and what they allow: GetObject, PutObject, DeleteObject, ListBucket"
 # botocore renews credentials at the latest 10 minutes before they end; what it gave is used for less than that.
-_LIFETIME = timedelta(minutes=8)
+_LIFETIME = 8 * 60 * SECOND
 
 
 class Config(Fields):
@@ -98,7 +97,7 @@ def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every ed
         config=_settings(config),
         client_options=options,
         retry_config=NO_RETRY,
-        credential_provider=_provider(config),
+        credential_provider=_provider(config, clock),
     )
     place = Place(
         name=f"s3://{config.bucket}/{config.prefix}".rstrip("/") + (f"?endpoint={_address(config.endpoint)}" if config.endpoint else ""),
@@ -106,17 +105,17 @@ def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every ed
         attributes={"Storage-Class": config.storage_class} if config.storage_class else {},
         bulk_delete=True,
         credentials_hint=_HINT,
-        abort=partial(_abort, config),
+        abort=partial(_abort, config, clock),
     )
     return ObjectTarget(store, place, Retry(clock, retry_for=config.retry_for, exhausted=TargetError), config.concurrency)
 
 
-def _abort(config: Config, path: str) -> None:
+def _abort(config: Config, clock: Clock, path: str) -> None:
     """Abort the unfinished uploads of this path. Needed after a kill only, so botocore's slow client is good enough."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        client = _client(config)
+        client = _client(config, clock)
         for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=config.bucket, Prefix=path):
             for upload in page.get("Uploads", ()):
                 if upload["Key"] == path:
@@ -125,10 +124,10 @@ def _abort(config: Config, path: str) -> None:
         raise TargetError(f"s3://{config.bucket}/{path}: its unfinished upload can't be removed: {error}") from error
 
 
-def _client(config: Config) -> Any:
+def _client(config: Config, clock: Clock) -> Any:
     from botocore.config import Config as ClientSettings
 
-    keys = _provider(config)()
+    keys = _provider(config, clock)()
     return _session(config.profile).create_client(
         "s3",
         region_name=config.region,
@@ -161,7 +160,7 @@ def _settings(config: Config) -> S3Config:
     return settings
 
 
-def _provider(config: Config) -> Callable[[], S3Credential]:
+def _provider(config: Config, clock: Clock) -> Callable[[], S3Credential]:
     """Credentials as obstore asks for them: the static keys, else what botocore finds at the first request, and renews.
 
     Static keys come this way too: else obstore would add an AWS_SESSION_TOKEN of the environment, which belongs to other keys.
@@ -186,7 +185,7 @@ def _provider(config: Config) -> Callable[[], S3Credential]:
             "access_key_id": now.access_key,
             "secret_access_key": now.secret_key,
             "token": now.token,
-            "expires_at": datetime.now(UTC) + _LIFETIME,
+            "expires_at": to_datetime(clock.now() + _LIFETIME),
         }
 
     return provide
