@@ -19,7 +19,7 @@ class Scratch:
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=OFF")
         self._db.execute("PRAGMA synchronous=OFF")
-        self._db.execute("PRAGMA cache_size=-4096")
+        self._db.execute("PRAGMA cache_size=-1024")
         self._db.execute("CREATE TABLE item (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
 
     def put(self, items: Iterable[tuple[str, bytes]]) -> None:

@@ -7,6 +7,7 @@ therefore completed by the next one, and every put and deletion stands in some f
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import orjson
 
@@ -17,6 +18,8 @@ from syncd.keys import Layout
 from syncd.model import Event
 from syncd.run.job import Job
 from syncd.run.place import Place
+
+_CHUNK = 500
 
 
 def publish(job: Job, lease: Lease, place: Place) -> None:
@@ -30,8 +33,10 @@ def publish(job: Job, lease: Lease, place: Place) -> None:
 
 
 def _lines(job: Job, layout: Layout, run_id: str) -> Iterator[bytes]:
-    for event in job.checkpoint.events(job.name, run_id):
-        yield orjson.dumps(_line(layout, run_id, event), option=orjson.OPT_APPEND_NEWLINE)
+    """Some hundred lines at a time."""
+    events = job.checkpoint.events(job.name, run_id)
+    while some := list(islice(events, _CHUNK)):
+        yield b"".join(orjson.dumps(_line(layout, run_id, event), option=orjson.OPT_APPEND_NEWLINE) for event in some)
 
 
 def _line(layout: Layout, run_id: str, event: Event) -> dict[str, object]:

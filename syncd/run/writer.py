@@ -78,9 +78,12 @@ class Writer:
 
     def submit(self, page: Page) -> None:
         """Begin a page; waits while too many are in flight; raises what stopped an earlier one."""
-        if any(step.decision.action is not Action.NOTHING for step in page.steps):
+        steps = [step for step in page.steps if step.decision.action is not Action.NOTHING]
+        # one slice for each thread: as wide as one future for each Step, and a tenth of its cost
+        slices = min(len(steps), self._job.target.concurrency)
+        if steps:
             self._place.claim()
-        work = [self._pool.submit(self._carry_out, step) for step in page.steps if step.decision.action is not Action.NOTHING]
+        work = [self._pool.submit(self._carry_out, steps[number::slices]) for number in range(slices)]
         self._commits.append(self._committer.submit(self._commit, page, work))
         while len(self._commits) >= _PAGES:
             self._commits.popleft().result()
@@ -99,7 +102,10 @@ class Writer:
         self._committer.shutdown(wait=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _carry_out(self, step: Step) -> Outcome:
+    def _carry_out(self, steps: Sequence[Step]) -> list[Outcome]:
+        return [self._attempt(step) for step in steps]
+
+    def _attempt(self, step: Step) -> Outcome:
         if self._broken.is_set():
             return Outcome(step)
         try:
@@ -125,9 +131,9 @@ class Writer:
             rescue(self._job, file.key, step.entry.digest, trash)
         return Outcome(step, _entry(step, target.put(file.key, file.data)), put=True)
 
-    def _commit(self, page: Page, work: Sequence[Future[Outcome]]) -> None:
+    def _commit(self, page: Page, work: Sequence[Future[list[Outcome]]]) -> None:
         try:
-            outcomes = [future.result() for future in work]
+            outcomes = [outcome for future in work for outcome in future.result()]
             if any(outcome.put for outcome in outcomes):
                 self._job.target.flush()
             self._record(page, outcomes)
