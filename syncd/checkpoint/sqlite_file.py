@@ -123,7 +123,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
     db = connect(path, "mode=rwc")
     try:
         _migrate(db, path)
-        db.execute("PRAGMA cache_size = -4096")  # KiB
+        db.execute("PRAGMA cache_size = -2048")  # KiB
     except BaseException:
         db.close()
         raise

@@ -39,7 +39,7 @@ CLIENT: Final[ClientConfig] = {"connect_timeout": timedelta(seconds=10), "timeou
 
 _PAGE = 1000  # what stores give at most in one answer, to a listing and to a bulk deletion
 _UPLOADS = "_syncd/uploads/"  # names each key that is being uploaded in parts, for `sweep` to find
-_PART = 8 << 20  # bytes of one part; 10,000 parts are allowed
+_PART = 5 << 20  # bytes; the least that S3 takes as a part
 _ETAG_MAX = 64
 _FOREIGN = (BaseError, FileNotFoundError, ValueError)  # what obstore raises; ValueError: a path it can't represent
 
@@ -134,17 +134,16 @@ class ObjectTarget:
         path = self._path(key)
 
         def attempt() -> None:
-            parts = _parts(chunks())
-            first = next(parts, b"")
-            second = next(parts, None)
-            if second is None:  # one request instead of three
+            rest = iter(chunks())
+            first = _first_part(rest)
+            if len(first) < _PART:  # one request instead of three
                 obstore.put(self._store, path, first, attributes=self._at.attributes, use_multipart=False)
                 return
             marker = _UPLOADS + sha256(key.encode()).hexdigest()
             self.put(marker, key.encode())
-            whole = itertools.chain((first, second), parts)
+            whole = itertools.chain((first,), rest)
             try:  # an error aborts the upload, of the store or of `chunks` alike; only a kill leaves it
-                obstore.put(self._store, path, whole, attributes=self._at.attributes, use_multipart=True, chunk_size=_PART, max_concurrency=2)
+                obstore.put(self._store, path, whole, attributes=self._at.attributes, use_multipart=True, chunk_size=_PART, max_concurrency=1)
             finally:
                 with contextlib.suppress(SyncdError):  # what stays is for `sweep`
                     self.delete([marker])
@@ -324,16 +323,12 @@ def _line(text: str) -> str:
     return text.strip().partition("\n")[0][:300]
 
 
-def _parts(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of at least `_PART`, but for the last."""
+def _first_part(chunks: Iterator[bytes]) -> bytes:
+    """The beginning: at least `_PART` bytes, less only when there is no more."""
     held = bytearray()
-    for chunk in chunks:
+    while len(held) < _PART and (chunk := next(chunks, None)) is not None:
         held += chunk
-        if len(held) >= _PART:
-            yield bytes(held)
-            held.clear()
-    if held:
-        yield bytes(held)
+    return bytes(held)
 
 
 def _etag(text: str | None) -> bytes:
