@@ -42,7 +42,7 @@ _CHUNK = 500  # tasks or notes handled at a time
 _PAGE = 2 << 20  # bytes of tasks in one Batch
 _UNSETTLED = bytes(8)  # a stamp that no file has
 _SHARED = "/shared"  # note: some id is given by two files (names of files never begin with a slash)
-_OWED = "/owed"  # note: the last whole reading could not prove what is absent
+_OWED = "/owed"  # note: a reading could not prove what is absent; the first that might is a whole one
 _FLAGS = (_SHARED, _OWED)
 _GONE = "/gone/"  # note: this id was missing, and which files proved it
 
@@ -166,8 +166,6 @@ class Source:
         self._proofs[look.collection.id] = proof = _Proof(look.proof, lacks)
         return proof
 
-    # reading
-
     def _read(self, look: Look, file: File) -> Iterator[list[_Found]]:
         """The file's tasks in groups, at least one (maybe empty) when it was read to its end."""
         self._folder.requests += 1
@@ -220,16 +218,17 @@ class Source:
                     number += len(group)
                     single = _text(group[0].task.id) if group else single
                     if len(page.tasks) >= _CHUNK or page.size >= _PAGE:
-                        yield Batch(tasks=page.tasks, notes=page.notes)
+                        look.split = True
+                        yield Batch(tasks=page.tasks, notes={**page.notes, _OWED: b""})  # should its end, and its note, never come
                         page = _Page([], {})
-                if len(look.failed) == before:
+                if len(look.failed) > before:
+                    page.notes[_OWED] = b""
+                else:
                     page.notes[file.name] = (_UNSETTLED if file.fresh else file.stamp) + (single if number == 1 else b"")
         except _ReadAll:
             yield Batch(tasks=page.tasks, notes=page.notes)
             raise
         yield Batch(tasks=page.tasks, notes=page.notes)
-
-    # what changed
 
     def _changed(self, collection: Collection, known: Known, given: Scratch) -> Iterator[Batch]:
         """An incremental reading by notes; what it yields is put into `given`. Raises _ReadAll when notes can't tell."""
@@ -246,7 +245,8 @@ class Source:
                 missing.put((ascii(id_), b"") for id_ in lost)
                 yield _missed(look, lost, over)
             self._proved(look, lambda ids: _held(missing, ids))
-        yield Batch(cursor=look.newest)
+        owed: dict[str, bytes | None] = {_OWED: b""} if look.doubt else {_OWED: None} if look.split else {}
+        yield Batch(notes=owed, cursor=look.newest)
 
     def _lost(self, look: Look, known: Known, notes: dict[str, bytes], *, shared: bool) -> tuple[list[str], dict[str, bytes | None]]:
         """Ids whose file is gone, or that an earlier reading missed; and the notes to forget."""
@@ -260,8 +260,6 @@ class Source:
             raise _ReadAll  # files came or went since: the id may be back
         return sorted(live), dict.fromkeys([*removed, *(name for name, id_ in missed.items() if id_ not in live)])
 
-    # everything
-
     def _whole(self, collection: Collection, known: Known, given: Scratch) -> Iterator[Batch]:
         """Every file, newest first, so that the first to give an id is the one that counts."""
         look, order, later = Look(collection), Scratch(), Scratch()
@@ -270,8 +268,8 @@ class Source:
         seen = _Seen(look, given)
         for batch in self._batches(look, (File.unpack(packed) for _, packed in order.items()), seen.admit):
             # recorded at the end alone: a reading that was killed must be repeated, or what it would have missed is never found
-            later.put((os.fsencode(name).hex(), note) for name, note in batch.notes.items() if note is not None)
-            yield replace(batch, notes={})
+            later.put((os.fsencode(name).hex(), note) for name, note in batch.notes.items() if note)
+            yield replace(batch, notes={_OWED: b""})
         yield Batch(failed=look.failed)
         if not look.doubt:
             for ids in _chunks(chain(known.all_ids(), known.failing())):

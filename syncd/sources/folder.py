@@ -55,11 +55,14 @@ class File(NamedTuple):
 
 @dataclass(slots=True)
 class Look:
-    """What one reading of a Collection saw so far. doubt: it can't prove that anything is absent; newest: microseconds."""
+    """What one reading of a Collection saw so far. doubt: it can't prove that anything is absent; newest: microseconds;
+    split: a file's tasks came in more than one Batch.
+    """
 
     collection: Collection
     failed: list[Failure] = field(default_factory=list)
     doubt: bool = False
+    split: bool = False
     newest: int = 0
     total: int = 0  # of the digests of all names and stamps: order does not matter
 
