@@ -19,15 +19,34 @@ import yaml
 from syncd.cli.jobs import close_job, open_job
 from syncd.clock import SystemClock
 from syncd.config import load, open_checkpoint
-from syncd.model import Kind, Report
+from syncd.model import Kind, Report, Status
 from syncd.run import run_sync
 from tests.live.compare import differences
-from tests.live.server import Client, LabelStudio, Project
+from tests.live.event_table import Event, seed
+from tests.live.server import Client, LabelStudio, Project, box
 
 CHANGES_BY_ITSELF = {
     "created_ago", "created_username", "annotations_results", "predictions_results", "annotators", "avg_lead_time", "completed_at", "draft_exists",
     "predictions_score", "predictions_model_versions", "updated_by",
 }  # fmt: skip
+
+ENOUGH_REQUESTS = 12  # "a handful" for a project in which nothing changed
+HOSTILE = {
+    "image": "https://images.example.com/1.jpg",
+    "big": 2**70 + 1,
+    "negative": -(2**63) - 5,
+    "third": 1 / 3,
+    "tiny": 5e-07,
+    "subnormal": 1e-320,
+    "long": 0.1234567890123456,
+    "control": "bell \a tab \t unit \x1f",
+    "astral": "\U0001d518 \U0001f600",
+    "right to left": "\u05e9\u05dc\u200f",
+    "combining": "\u0301a e\u0301",
+    "separators": "\u2028\u2029",
+    "empty": {"": [], "null": None, "nested": [[[{}]]]},
+    'key with "quotes" and \\': True,
+}
 
 
 class Backup:
@@ -122,3 +141,40 @@ def same_project(backup: Backup, project: Project) -> None:
     assert {name: settings[name] for name in ("title", "label_config", "maximum_annotations")} == {
         name: now[name] for name in ("title", "label_config", "maximum_annotations")
     }
+
+
+def equal_after(event: Event, server: LabelStudio, project: Project, folder: Path) -> None:
+    """Asserts that one Run after the event the backup is equal again, what is gone is in the trash, and a further Run finds nothing to do."""
+    seed(project)
+    if event.prepare:
+        event.prepare(server, project)
+    backup = Backup(folder, server, projects=[project.id])
+    assert backup.run().status is Status.OK
+    same_project(backup, project)
+    before = _identities(backup.tasks(project.id))
+
+    event.happen(server, project)
+    report = backup.run(full=event.signal == "none")
+
+    assert (report.status, report.failed) == (Status.OK, []), report
+    same_project(backup, project)
+    gone = {task for task, _ in before - _identities(backup.tasks(project.id))}
+    assert (backup.trashed(project.id), report.trashed, bool(gone)) == (gone, len(gone), event.signal == "deletion")
+    idle = backup.run()
+    assert (idle.status, idle.written, idle.trashed, idle.target_requests) == (Status.OK, 0, 0, 0)
+    assert idle.source_requests <= ENOUGH_REQUESTS
+
+
+def _identities(tasks: Mapping[int, Any]) -> set[tuple[int, str]]:
+    """Ids are used again: a task is its id and when it was created."""
+    return {(task, body["created_at"]) for task, body in tasks.items()}
+
+
+def same_values(server: LabelStudio, project: Project, folder: Path) -> None:
+    """Asserts that values no two JSON libraries agree on arrive as they were sent (I7)."""
+    project.add([{"data": HOSTILE, "meta": HOSTILE, "annotations": [{"result": [box() | {"meta": HOSTILE}]}]}])
+    backup = Backup(folder, server, projects=[project.id])
+    assert backup.run().status is Status.OK
+    same_project(backup, project)
+    (held,) = (json.loads(path.read_text()) for path in (backup.folder / str(project.id)).glob("[0-9]*.json"))
+    assert (held["data"], held["meta"], held["annotations"][0]["result"][0]["meta"]) == (HOSTILE, HOSTILE, HOSTILE)

@@ -9,6 +9,8 @@ import pytest
 
 from tests.live.server import LabelStudio, Postgres, Project, missing
 
+pytest.register_assert_rewrite("tests.live.backup", "tests.live.events_annotations", "tests.live.events_tasks")  # helpers that assert
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reason = "set SYNCD_LIVE=1 to run against the real Label Studio (make test-live)" if os.environ.get("SYNCD_LIVE") != "1" else missing()
@@ -36,3 +38,10 @@ def postgres() -> Iterator[Postgres]:
         pytest.skip(Postgres.missing())
     with Postgres() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def pair(postgres: Postgres) -> Iterator[tuple[LabelStudio, LabelStudio]]:
+    """Two server processes on one database."""
+    with LabelStudio(database=postgres) as first, LabelStudio(database=postgres) as second:
+        yield first, second

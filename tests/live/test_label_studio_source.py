@@ -3,48 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from syncd.model import Status
-from tests.live.backup import Backup, same_project
+from tests.live.backup import HOSTILE, Backup, equal_after, same_project, same_values
 from tests.live.event_table import Event, seed
 from tests.live.events import EVENTS
 from tests.live.server import LabelStudio, Project, box, sample
 
 pytestmark = pytest.mark.live
 
-ENOUGH_REQUESTS = 12  # "a handful" for a project in which nothing changed
-
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: f"{event.signal}-{event.name}")
 def test_one_run_after_any_event_the_backup_is_equal_again(server: LabelStudio, project: Project, tmp_path: Path, event: Event) -> None:
-    seed(project)
-    if event.prepare:
-        event.prepare(server, project)
-    backup = Backup(tmp_path, server, projects=[project.id])
-    assert backup.run().status is Status.OK
-    same_project(backup, project)
-    before = _identities(backup.tasks(project.id))
-
-    event.happen(server, project)
-    report = backup.run(full=event.signal == "none")
-
-    assert (report.status, report.failed) == (Status.OK, [])
-    same_project(backup, project)
-    gone = {task for task, _ in before - _identities(backup.tasks(project.id))}
-    assert (backup.trashed(project.id), report.trashed, bool(gone)) == (gone, len(gone), event.signal == "deletion")
-    idle = backup.run()
-    assert (idle.status, idle.written, idle.trashed, idle.target_requests) == (Status.OK, 0, 0, 0)
-    assert idle.source_requests <= ENOUGH_REQUESTS
-
-
-def _identities(tasks: Mapping[int, Any]) -> set[tuple[int, str]]:
-    """Ids are used again: a task is its id and when it was created."""
-    return {(task, body["created_at"]) for task, body in tasks.items()}
+    equal_after(event, server, project, tmp_path)
 
 
 def test_two_projects_of_mixed_kinds_and_a_new_one_as_it_appears(server: LabelStudio, tmp_path: Path) -> None:
@@ -88,31 +63,8 @@ def test_labeled_only_follows_tasks_that_gain_and_lose_their_annotation(server: 
     assert (report.status, set(backup.tasks(project.id))) == (Status.OK, {ids[0], *ids[3::2]})
 
 
-HOSTILE = {
-    "image": "https://images.example.com/1.jpg",
-    "big": 2**70 + 1,
-    "negative": -(2**63) - 5,
-    "third": 1 / 3,
-    "tiny": 5e-07,
-    "subnormal": 1e-320,
-    "long": 0.1234567890123456,
-    "control": "bell \a tab \t unit \x1f",
-    "astral": "\U0001d518 \U0001f600",
-    "right to left": "\u05e9\u05dc\u200f",
-    "combining": "\u0301a e\u0301",
-    "separators": "\u2028\u2029",
-    "empty": {"": [], "null": None, "nested": [[[{}]]]},
-    'key with "quotes" and \\': True,
-}
-
-
-def test_values_survive_exactly(project: Project, server: LabelStudio, tmp_path: Path) -> None:
-    project.add([{"data": HOSTILE, "meta": HOSTILE, "annotations": [{"result": [box() | {"meta": HOSTILE}]}]}])
-    backup = Backup(tmp_path, server, projects=[project.id])
-    assert backup.run().status is Status.OK
-    same_project(backup, project)
-    (held,) = (json.loads(path.read_text()) for path in (backup.folder / str(project.id)).glob("[0-9]*.json"))
-    assert (held["data"], held["meta"], held["annotations"][0]["result"][0]["meta"]) == (HOSTILE, HOSTILE, HOSTILE)
+def test_values_survive_exactly(server: LabelStudio, project: Project, tmp_path: Path) -> None:
+    same_values(server, project, tmp_path)
 
 
 def test_a_task_with_a_lone_surrogate_fails_by_name_and_the_others_go_on(project: Project, server: LabelStudio, tmp_path: Path) -> None:
