@@ -195,6 +195,7 @@ class Report:
     bytes_written: int = 0
     seconds: float = 0.0
     started_at: int = 0
+    place: str = ""  # where this Run wrote: Target and key template
     exit_code: int = 0
     error: str = ""  # why the whole Run failed
     plan_id: str = ""  # when guarded

@@ -37,9 +37,12 @@ class Decision(NamedTuple):
 
 
 def decide(  # noqa: PLR0911 - a truth table reads best with one answer a line
-    task: Task, file: TaskFile, entry: Entry | None, *, looked: bool = False, found: Stat | None = None
+    task: Task, file: TaskFile, entry: Entry | None, *, looked: bool = False, found: Stat | None = None, unsure: bool = False
 ) -> Decision:
-    """What to do about `task`. looked: the Target was listed in this Run; found: what it lists at the task's key."""
+    """What to do about `task`. looked: the Target was listed in this Run; found: what it lists at the task's key.
+
+    unsure: a put that no Entry tells of may have happened at this key.
+    """
     if entry is None:
         # never backed up, or the Checkpoint was lost and the file may be right already
         return Decision(Action.PUT, Why.NEW) if found is None else Decision(Action.COMPARE, Why.CHANGED)
@@ -53,7 +56,8 @@ def decide(  # noqa: PLR0911 - a truth table reads best with one answer a line
         # the same length but written by somebody else, or the place was moved and its files only look new
         return Decision(Action.COMPARE, Why.HEALED)
     if (entry.revision, entry.counts, entry.drafts, entry.kept) != (task.revision, task.counts, task.drafts, False):
-        return Decision(Action.RECORD, Why.CHANGED)
+        # the task may have been edited, put, not recorded, and edited back
+        return Decision(Action.PUT, Why.HEALED) if unsure and not looked else Decision(Action.RECORD, Why.CHANGED)
     return Decision(Action.NOTHING, Why.CHANGED)
 
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from syncd import encode
 from syncd.checkpoint.base import Commit, Lease
 from syncd.clock import SECOND, format_time
-from syncd.errors import CheckpointError, GuardTripped, Stopped, SyncdError
+from syncd.errors import CheckpointError, GuardTripped, Stopped, SyncdError, TaskError
 from syncd.model import Collection, CollectionState, Event, Failure, Kind, Op, Report, Status, Why
 from syncd.plan import Missing, next_cursor
 from syncd.run.collections import start, unmatched, vanished
-from syncd.run.deletions import Remover, check
+from syncd.run.deletions import Remover, check, with_files
 from syncd.run.feed import publish
 from syncd.run.job import Job, OnProgress, Progress
 from syncd.run.place import Listing, Place, rescue
@@ -27,16 +27,35 @@ from syncd.run.reading import Reading, assess, readings
 from syncd.run.trash import empty_trash
 from syncd.run.writer import Page, Writer
 
-__all__ = ["Job", "Progress", "due", "run_sync"]
+__all__ = ["Job", "Progress", "due", "run_sync", "unsure"]
 _COMPACT = str.maketrans("T", "-", "-:")
-_CHUNK = 500
+_HISTORY = 100  # Runs looked back for one that ended well
 PARTIAL = 3  # exit code: some tasks failed
 
 
 def due(job: Job) -> Kind:
-    """Which kind of Run is due: full when none ended within `full_every`, or when the clock stands before the last one."""
+    """Which kind of Run is due: full when none ended within `full_every`, when the clock stands before the last one, or when files belong elsewhere
+    than the last Run left them.
+    """
     last, now = job.checkpoint.last_full(job.name), job.clock.now()
-    return Kind.INCREMENTAL if last is not None and 0 <= now - last < job.rules.full_every * SECOND else Kind.FULL
+    recent = last is not None and 0 <= now - last < job.rules.full_every * SECOND
+    return Kind.INCREMENTAL if recent and not _moved(job) else Kind.FULL
+
+
+def _place(job: Job) -> str:
+    return f"{job.target.place} {job.rules.key}"
+
+
+def _moved(job: Job) -> bool:
+    """Whether the config names another place, or another key, than at the last Run that ended well: what the Entries tell of is not there."""
+    ended = (run for run in job.checkpoint.runs(job.name, _HISTORY) if run.status not in {None, Status.FAILED})
+    last = next(ended, None)
+    return last is None or last.report.get("place", _place(job)) != _place(job)
+
+
+def unsure(job: Job) -> bool:
+    """Whether the last Run was killed or failed: it may have put files that neither an Entry nor a feed tells of."""
+    return any(run.status in {None, Status.FAILED} for run in job.checkpoint.runs(job.name, 1))
 
 
 def run_sync(
@@ -45,13 +64,13 @@ def run_sync(
     """One Run. Whatever a Source, a Target or a person can cause is in the Report; raises CheckpointError alone: then nothing can be recorded."""
     started, begun = job.clock.now(), job.clock.monotonic()
     run_id = f"{format_time(started)[:19].translate(_COMPACT)}-{secrets.token_hex(3)}"
-    report = Report(job.name, run_id, kind or due(job), started_at=started)
+    report, uncertain = Report(job.name, run_id, kind or due(job), started_at=started, place=_place(job)), unsure(job)
     lease = job.checkpoint.begin(job.name, run_id, report.kind, started)
     asked = job.source.requests, job.target.requests
     place = Place(job, take_over=take_over)
-    writer = Writer(job, lease, place, report, on_progress)
+    run = _Run(job, lease, report, place, Writer(job, lease, place, report, on_progress), uncertain)
     try:
-        _straight_down(_Run(job, lease, report, place, writer), confirm_deletes)
+        _straight_down(run, confirm_deletes)
     except GuardTripped as error:
         report.guard, report.plan_id = str(error), error.plan_id
     except CheckpointError:
@@ -61,7 +80,7 @@ def run_sync(
     except Stopped:
         report.error, report.exit_code = "interrupted", 130
     finally:
-        writer.close()
+        run.close()
     _publish_quietly(job, lease, place, report)
     _settle(report)
     report.source_requests, report.target_requests = job.source.requests - asked[0], job.target.requests - asked[1]
@@ -100,15 +119,22 @@ class _Run:
     report: Report
     place: Place
     writer: Writer
-    whole_listing: Listing | None = None
+    unsure: bool
+    listed: Listing | None = None
 
     def listing(self, project: str) -> Listing:
         """What stands in the Target: all of it once a full Run, otherwise what could be this Collection's."""
-        if self.report.kind is not Kind.FULL:
-            return self.place.listing(self.job.layout.folder(project))
-        if self.whole_listing is None:
-            self.whole_listing = self.place.listing("")
-        return self.whole_listing
+        prefix = "" if self.report.kind is Kind.FULL else self.job.layout.folder(project)
+        if self.listed is None or self.listed.prefix != prefix:
+            if self.listed is not None:
+                self.listed.close()
+            self.listed = self.place.listing(prefix)
+        return self.listed
+
+    def close(self) -> None:
+        self.writer.close()
+        if self.listed is not None:
+            self.listed.close()
 
 
 def _straight_down(run: _Run, confirm_deletes: str) -> None:
@@ -116,18 +142,18 @@ def _straight_down(run: _Run, confirm_deletes: str) -> None:
     publish(job, run.lease, run.place)  # what a killed Run left unsaid
     collections = job.source.collections()
     states = job.checkpoint.states(job.name)
-    run.report.failed.extend(unmatched(job, collections, states))
     missing: list[Missing] = []
     for collection in collections:
         missing += _back_up(run, collection, states.get(collection.id))
     gone = vanished(job, collections, states)
+    run.report.failed.extend(unmatched(job, collections, gone, states))
     missing += (Missing(c.id, tuple(job.checkpoint.known(job.name, c.id).all_ids()), job.checkpoint.size(job.name, c.id), whole=True) for c in gone)
     _follow_deletions(run, {c.id: c for c in [*collections, *gone]}, missing, confirm_deletes)
     for collection in gone:
         if job.checkpoint.size(job.name, collection.id) == 0 and job.checkpoint.kept(job.name, collection.id) == 0:
             Remover(job, run.lease, run.place, run.writer, run.report).drop(collection.id, states[collection.id].settings)
-    if run.whole_listing is not None:
-        empty_trash(job, run.whole_listing.keys())
+    if run.report.kind is Kind.FULL:
+        empty_trash(job, run.listing("").keys())
 
 
 def _follow_deletions(run: _Run, collections: dict[str, Collection], missing: Sequence[Missing], confirm_deletes: str) -> None:
@@ -152,32 +178,26 @@ def _back_up(run: _Run, collection: Collection, state: CollectionState | None) -
         missing.update(dict.fromkeys(found))
     if state.cursor != cursor:
         run.report.cursors[collection.id] = (cursor, state.cursor)
-    tasks = _with_files(run, collection.id, list(missing))
-    return [Missing(collection.id, tasks, before)] if tasks else []
-
-
-def _with_files(run: _Run, project: str, missing: list[str]) -> tuple[str, ...]:
-    """The missing ids that have a file to lose. The others failed before they ever had one: their failure is over."""
-    known, live, over = run.job.checkpoint.known(run.job.name, project), list[str](), list[str]()
-    for start_at in range(0, len(missing), _CHUNK):
-        chunk = missing[start_at : start_at + _CHUNK]
-        entries = known.entries(chunk)
-        live += [task for task in chunk if task in entries and not entries[task].kept]
-        over += [task for task in chunk if task not in entries]
+    live, over = with_files(job.checkpoint.known(job.name, collection.id), list(missing))
     if over:
-        run.job.checkpoint.commit(run.lease, project, Commit(forgotten=over))
-    return tuple(live)
+        job.checkpoint.commit(run.lease, collection.id, Commit(cleared=over))
+    return [Missing(collection.id, tuple(live), before)] if live else []
 
 
 def _keep_settings(run: _Run, state: CollectionState) -> CollectionState:
-    """`_project.json`, put when it differs from what was put last, and recorded after it (I1)."""
+    """`_project.json`, put when it differs from what was put last, and recorded after it (I1). A full Run looks at the file itself."""
     job, project = run.job, state.collection.id
-    file = encode.task_file(job.layout.settings(project), job.source.settings(state.collection))
-    healthy = run.report.kind is not Kind.FULL or file.key in run.listing(project).find([file.key])
-    if file.digest == state.settings and healthy:
+    if run.report.kind is Kind.FULL:
+        run.place.claim()
+    try:
+        file = encode.task_file(job.layout.settings(project), job.source.settings(state.collection))
+        if file.digest == state.settings and (run.report.kind is not Kind.FULL or job.target.get(file.key) == file.data):
+            return state
+        run.place.claim()
+        job.target.put(file.key, file.data)
+    except TaskError as error:
+        run.report.failed.append(Failure(project, None, f"its settings: {error}"))
         return state
-    run.place.claim()
-    job.target.put(file.key, file.data)
     job.target.flush()
     state = replace(state, settings=file.digest)
     event = Event(Op.PUT, Why.SETTINGS, project, None, file.digest, 0, job.clock.now())
@@ -191,18 +211,17 @@ def _read(run: _Run, state: CollectionState, reading: Reading) -> tuple[Collecti
     job, project, first = run.job, state.collection.id, state.cursor is None
     known = job.checkpoint.known(job.name, project)
     now = job.clock.now()
-    drafts = reading.since is None or now - state.drafts_at >= job.rules.drafts_every * SECOND
-    looked = reading == Reading(None)
-    listing = run.listing(project) if looked else None
+    drafts = reading.since is None or not 0 <= now - state.drafts_at < job.rules.drafts_every * SECOND
+    listing = run.listing(project) if reading.since is None else None
     failing, missing, unread = set(known.failing()), list[str](), list[Failure]()
-    earned = state.pass_cursor if reading.position is not None else None
+    earned = state.pass_cursor  # a resumed pass earns what it began with, or what changed behind its position would be missed
     recorded = bool(failing)
     stream = job.source.changes(state.collection, reading.since, known, position=reading.position, drafts=drafts)
     for batch in read_ahead(stream, job.clock):
-        earned = batch.cursor if earned is None or reading.position is None else earned
+        earned = batch.cursor if reading.position is None else earned
         if first and batch.position is not None:
             state = replace(state, position=batch.position, pass_cursor=earned)
-        steps, failed = assess(job.layout, project, batch.tasks, known, listing, looked=looked)
+        steps, failed = assess(job.layout, project, batch.tasks, known, listing, unsure=run.unsure, failing=failing)
         failed = [*batch.failed, *failed]
         unread += (f for f in failed if f.task is None)
         missing += batch.missing
@@ -215,7 +234,7 @@ def _read(run: _Run, state: CollectionState, reading: Reading) -> tuple[Collecti
     after = replace(
         state, cursor=next_cursor(state.cursor, earned, held), position=None, pass_cursor=None, drafts_at=now if drafts else state.drafts_at
     )
-    return _advance(run, state, after, recorded=recorded), missing
+    return _advance(run, state, after, recorded=recorded), [] if unread else missing  # what could not be read may hold them (I4)
 
 
 def _advance(run: _Run, before: CollectionState, after: CollectionState, *, recorded: bool) -> CollectionState:

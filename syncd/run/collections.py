@@ -20,9 +20,9 @@ def start(collection: Collection, state: CollectionState | None) -> CollectionSt
     return replace(state, collection=collection)
 
 
-def unmatched(job: Job, collections: Sequence[Collection], states: States) -> list[Failure]:
-    """Collections that the config names and nobody knows: silence would look like a backup (I8)."""
-    known = {c.id for c in collections} | {c.title for c in collections} | set(states)
+def unmatched(job: Job, collections: Sequence[Collection], gone: Sequence[Collection], states: States) -> list[Failure]:
+    """Collections that the config names and the Source neither shows nor has lost: silence would look like a backup (I8)."""
+    known = {name for c in [*collections, *gone] for name in (c.id, c.title)} | {id_ for id_ in states if job.checkpoint.kept(job.name, id_)}
     named = [name for names in job.rules.selection().values() for name in names if not any(mark in name for mark in "*?[")]
     advice = "check the id or title, and what the token may see"
     return [

@@ -12,6 +12,7 @@ from itertools import islice
 
 from syncd.checkpoint.base import Commit, Lease
 from syncd.errors import GuardTripped
+from syncd.known import Known
 from syncd.model import Collection, Entry, Event, Gone, Op, Report, Why
 from syncd.plan import Limits, Missing, plan_id, tripped
 from syncd.run.job import Job
@@ -19,6 +20,17 @@ from syncd.run.place import Place
 from syncd.run.writer import Writer
 
 _CHUNK = 500
+
+
+def with_files(known: Known, missing: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The missing ids that have a file to lose; and the others: they failed before they had one, or it is kept, and their failure is over."""
+    live: list[str] = []
+    over: list[str] = []
+    for chunk in _chunks(missing):
+        entries = known.entries(chunk)
+        for task in chunk:
+            (live if task in entries and not entries[task].kept else over).append(task)
+    return live, over
 
 
 def check(job: Job, missing: Sequence[Missing], confirmed: str) -> None:
@@ -70,10 +82,14 @@ class Remover:
         kept = [False] * len(entries)
         if self._job.rules.on_delete == "trash":
             pairs = [(layout.task(project, entry.task), layout.trash(project, entry.task, entry.digest, now)) for entry in entries]
-            kept = self._writer.map_copies(pairs)  # False: the file is not there any more, so there is nothing to keep
+            kept = self._writer.map(self._keep, pairs)
         self._job.target.delete([layout.task(project, entry.task) for entry in entries])
         self._job.target.flush()
         return [(entry, Op.TRASH if in_trash else Op.DELETE) for entry, in_trash in zip(entries, kept, strict=True)]
+
+    def _keep(self, pair: tuple[str, str]) -> bool:
+        """Copy a file into the trash. False: it is not there any more, and no killed Run brought it into the trash."""
+        return self._job.target.copy(*pair) or self._job.target.get(pair[1]) is not None
 
     def drop(self, project: str, settings: bytes) -> None:
         """Forget a Collection that is gone and has no task left; its settings go the way of its tasks."""

@@ -6,6 +6,7 @@ therefore completed by the next one, and every put and deletion stands in some f
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import islice
 
@@ -36,7 +37,14 @@ def _lines(job: Job, layout: Layout, run_id: str) -> Iterator[bytes]:
     """Some hundred lines at a time."""
     events = job.checkpoint.events(job.name, run_id)
     while some := list(islice(events, _CHUNK)):
-        yield b"".join(orjson.dumps(_line(layout, run_id, event), option=orjson.OPT_APPEND_NEWLINE) for event in some)
+        yield b"".join(_dumps(_line(layout, run_id, event)) for event in some)
+
+
+def _dumps(line: dict[str, object]) -> bytes:
+    try:
+        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # an id that is no Unicode text: told by escapes
+        return json.dumps(line, separators=(",", ":")).encode() + b"\n"
 
 
 def _line(layout: Layout, run_id: str, event: Event) -> dict[str, object]:

@@ -86,6 +86,7 @@ class Listing:
     """What the Target listed, by key, held on disk: memory stays flat at any number of files."""
 
     def __init__(self, job: Job, prefix: str) -> None:
+        self.prefix = prefix
         self._scratch = Scratch()
         for page in job.target.list(prefix):
             self._scratch.put((stat.key, stat.size.to_bytes(_ETAG_AT, "big") + stat.etag) for stat in page)
@@ -103,15 +104,17 @@ class Listing:
         self._scratch.close()
 
 
-def rescue(job: Job, key: str, digest: bytes, trash: str) -> None:
-    """Keep the file with this digest in the trash, durably, before another one takes its key.
+def rescue(job: Job, key: str, digest: bytes, trash: str) -> bool:
+    """Keep the file with this digest in the trash, durably, before another one takes its key; whether it is there.
 
     Not by server-side copy: after a crash the new file may stand there already, and must not enter the trash under the old one's name.
     """
     data = job.target.get(key)
-    if data is not None and encode.digest(data) == digest:
-        job.target.put(trash, data)
-        job.target.flush()
+    if data is None or encode.digest(data) != digest:
+        return job.target.get(trash) is not None
+    job.target.put(trash, data)
+    job.target.flush()
+    return True
 
 
 def _parse(marker: bytes) -> dict[str, object]:

@@ -9,12 +9,12 @@ from syncd.clock import SECOND
 from syncd.errors import GuardTripped
 from syncd.model import Collection, CollectionState, Failure, Kind
 from syncd.plan import Action, Missing
-from syncd.run import PARTIAL, due
+from syncd.run import PARTIAL, due, unsure
 from syncd.run.collections import start, unmatched, vanished
-from syncd.run.deletions import check
+from syncd.run.deletions import check, with_files
 from syncd.run.job import Job
 from syncd.run.place import Listing
-from syncd.run.reading import Reading, assess, readings
+from syncd.run.reading import assess, readings
 from syncd.run.writer import Step
 
 
@@ -36,14 +36,15 @@ def plan_sync(job: Job, kind: Kind | None = None) -> Iterator[PlanLine]:
     """What a Run would do now, line by line as it is found out. Raises SourceError, TargetError and AccessError where a Run would fail."""
     kind = kind or due(job)
     collections, states = job.source.collections(), job.checkpoint.states(job.name)
-    yield from map(_failure, unmatched(job, collections, states))
     missing: list[Missing] = []
     for collection in collections:
         candidates = yield from _collection(job, kind, start(collection, states.get(collection.id)))
         gone = job.source.confirm(collection, candidates) if candidates else {}
         yield from (PlanLine("-", collection.id, task, how) for task, how in gone.items())
-        missing.append(Missing(collection.id, tuple(gone), job.checkpoint.size(job.name, collection.id)))
-    for collection in vanished(job, collections, states):
+        missing.append(Missing(collection.id, tuple(candidates), job.checkpoint.size(job.name, collection.id)))
+    vanished_ = vanished(job, collections, states)
+    yield from map(_failure, unmatched(job, collections, vanished_, states))
+    for collection in vanished_:
         tasks = tuple(job.checkpoint.known(job.name, collection.id).all_ids())
         yield from (PlanLine("-", collection.id, task, "deleted") for task in tasks)
         missing.append(Missing(collection.id, tasks, len(tasks), whole=True))
@@ -57,15 +58,15 @@ def _collection(job: Job, kind: Kind, state: CollectionState) -> Generator[PlanL
     collection: Collection = state.collection
     known = job.checkpoint.known(job.name, collection.id)
     missing: dict[str, None] = {}
+    failing = known.failing()
     for reading in readings(kind, state, int(job.rules.overlap * SECOND)):
-        looked = reading == Reading(None)
-        listing = Listing(job, job.layout.folder(collection.id)) if looked else None
+        listing = Listing(job, job.layout.folder(collection.id)) if reading.since is None else None
         for batch in job.source.changes(collection, reading.since, known, position=reading.position):
-            steps, failed = assess(job.layout, collection.id, batch.tasks, known, listing, looked=looked)
+            steps, failed = assess(job.layout, collection.id, batch.tasks, known, listing, unsure=unsure(job), failing=failing)
             yield from (line for step in steps if (line := _step(step)) is not None)
             yield from map(_failure, [*batch.failed, *failed])
             missing.update(dict.fromkeys(batch.missing))
-    return list(missing)
+    return with_files(known, list(missing))[0]
 
 
 def _step(step: Step) -> PlanLine | None:

@@ -5,7 +5,7 @@ Rules: a task that can't be represented is one Failure; the others go on (I7).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from syncd import encode
@@ -39,9 +39,9 @@ def readings(kind: Kind, state: CollectionState, overlap: int) -> list[Reading]:
 
 
 def assess(
-    layout: Layout, project: str, tasks: Sequence[Task], known: Known, listing: Listing | None, *, looked: bool
+    layout: Layout, project: str, tasks: Sequence[Task], known: Known, listing: Listing | None, *, unsure: bool = False, failing: Container[str] = ()
 ) -> tuple[list[Step], list[Failure]]:
-    """The Steps of one page, and the tasks that have no TaskFile. listing None with looked: the Target is known to hold nothing there."""
+    """The Steps of one page, and the tasks that have no TaskFile. listing None: the Target was not listed; unsure: see `decide`."""
     files: list[tuple[Task, TaskFile]] = []
     failed: list[Failure] = []
     for task in tasks:
@@ -53,7 +53,7 @@ def assess(
     found = listing.find([file.key for _, file in files]) if listing is not None else {}
     steps = []
     for task, file in files:
-        entry, stat = entries.get(task.id), found.get(file.key)
-        decision = decide(task, file, entry, looked=looked, found=stat)
-        steps.append(Step(project, task.id, task.revision, task.counts, task.drafts, file, entry, stat, decision))
+        entry, stat, doubt = entries.get(task.id), found.get(file.key), unsure or task.id in failing
+        decision = decide(task, file, entry, looked=listing is not None, found=stat, unsure=doubt)
+        steps.append(Step(project, task.id, task.revision, task.counts, task.drafts, file, entry, stat, decision, doubt))
     return steps, failed

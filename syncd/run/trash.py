@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import islice
 
 from syncd.clock import SECOND, format_date
 from syncd.keys import Trashed
@@ -39,11 +40,12 @@ def list_trash(job: Job) -> Iterator[TrashItem]:
 
 def empty_trash(job: Job, listed: Iterable[str]) -> int:
     """Remove, among the listed keys, what has been in the trash for longer than its retention; how many files that were."""
-    today, layout = format_date(job.clock.now()), job.layout
-    expired = [key for key in listed if (trashed := layout.trashed(key)) is not None and _expires(job, trashed) < today]
-    for start in range(0, len(expired), _CHUNK):
-        job.target.delete(expired[start : start + _CHUNK])
-    return len(expired)
+    today, layout, removed = format_date(job.clock.now()), job.layout, 0
+    expired = (key for key in listed if (trashed := layout.trashed(key)) is not None and _expires(job, trashed) < today)
+    while chunk := list(islice(expired, _CHUNK)):
+        job.target.delete(chunk)
+        removed += len(chunk)
+    return removed
 
 
 def _expires(job: Job, trashed: Trashed) -> str:

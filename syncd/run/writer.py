@@ -9,25 +9,26 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from typing import TypeVar
 
 from syncd.checkpoint.base import Commit, Lease
 from syncd.errors import SyncdError, TaskError
-from syncd.model import CollectionState, Counts, Entry, Event, Failure, Op, Report, Revision, Stat, Status, TaskFile, Why
+from syncd.model import CollectionState, Counts, Entry, Event, Failure, Op, Report, Revision, Stat, TaskFile, Why
 from syncd.plan import Action, Decision
 from syncd.run.job import Job, OnProgress, Progress
 from syncd.run.place import Place, rescue
 
-_HISTORY = 100  # Runs looked back for a killed one
+T = TypeVar("T")
+R = TypeVar("R")
 _PAGES = 4  # pages in flight: enough that the pool never waits for a commit, few enough that memory stays flat
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do about one task; its body is gone, its bytes are in `file`."""
+    """What to do about one task; its body is gone, its bytes are in `file`. unsure: an earlier Run may have put it, and told nobody."""
 
     project: str
     task: str
@@ -38,6 +39,7 @@ class Step:
     entry: Entry | None
     found: Stat | None
     decision: Decision
+    unsure: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,12 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a Step: an Entry to record, or a Failure, or neither when it was not begun any more."""
+    """What became of a Step: an Entry to record, or a Failure, or neither when it was not begun any more. trashed: the file it replaced is kept."""
 
     step: Step
     entry: Entry | None = None
     put: bool = False
+    trashed: bool = False
     error: SyncdError | None = None
 
 
@@ -70,6 +73,7 @@ class Writer:
     def __init__(self, job: Job, lease: Lease, place: Place, report: Report, on_progress: OnProgress | None) -> None:
         self._job, self._lease, self._place, self._report, self._on_progress = job, lease, place, report, on_progress
         self._layout = job.layout
+        self._failed: dict[tuple[str, str | None, str], Failure] = {}  # a task may be read twice in one Run: its last try counts
         self._read: dict[str, int] = {}
         self._broken = threading.Event()
         self._pool = ThreadPoolExecutor(job.target.concurrency, thread_name_prefix="syncd-put")
@@ -93,14 +97,15 @@ class Writer:
         while self._commits:
             self._commits.popleft().result()
 
-    def map_copies(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
-        """Copy files inside the Target, many at a time; per pair whether the source was there."""
-        return list(self._pool.map(lambda pair: self._job.target.copy(*pair), pairs))
+    def map(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """The results in order, many at a time."""
+        return list(self._pool.map(work, items))
 
     def close(self) -> None:
-        """End the threads. What was submitted is finished and recorded, unless something broke."""
+        """End the threads and tell what failed. What was submitted is finished and recorded, unless something broke."""
         self._committer.shutdown(wait=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._report.failed.extend(self._failed.values())
 
     def _carry_out(self, steps: Sequence[Step]) -> list[Outcome]:
         return [self._attempt(step) for step in steps]
@@ -125,11 +130,12 @@ class Writer:
             return Outcome(step, _entry(step, step.entry.etag))
         if action is Action.COMPARE and found is not None and found.size == len(file.data) and target.get(file.key) == file.data:
             return Outcome(step, _entry(step, found.etag))
+        trashed = False
         if action is Action.REPLACE and step.entry is not None:
             # whatever on_delete says, since no Guard watches a put
             trash = self._layout.trash(step.project, step.task, step.entry.digest, self._job.clock.now())
-            rescue(self._job, file.key, step.entry.digest, trash)
-        return Outcome(step, _entry(step, target.put(file.key, file.data)), put=True)
+            trashed = rescue(self._job, file.key, step.entry.digest, trash)
+        return Outcome(step, _entry(step, target.put(file.key, file.data)), put=True, trashed=trashed)
 
     def _commit(self, page: Page, work: Sequence[Future[list[Outcome]]]) -> None:
         try:
@@ -160,32 +166,24 @@ class Writer:
             self._job.checkpoint.commit(self._lease, page.project, commit)
         self._count(page, outcomes, failed)
 
-    @cached_property
-    def _after_a_kill(self) -> bool:
-        """Whether a Run was killed since the last one that ended well: a right file without an Entry may then be its put, told in no feed yet."""
-        for run in self._job.checkpoint.runs(self._job.name, _HISTORY):
-            if run.run_id != self._lease.run_id and run.finished_at is None:
-                return True
-            if run.status not in {None, Status.FAILED}:
-                return False
-        return False
-
     def _events(self, project: str, outcome: Outcome, now: int) -> list[Event]:
         step, old = outcome.step, outcome.step.entry
         action, why = step.decision
         adopted = action is Action.COMPARE and not outcome.put
-        if not outcome.put and not (adopted and self._after_a_kill):
+        if not outcome.put and not (adopted and step.unsure):
             return []
         if adopted and old is None:
             why = Why.NEW
         put = Event(Op.PUT, why, project, step.task, step.file.digest, step.revision.last_activity, now)
-        if action is not Action.REPLACE or old is None:
+        if old is None or not outcome.trashed:
             return [put]
         return [Event(Op.TRASH, Why.DELETED, project, old.task, old.digest, old.revision.last_activity, now), put]
 
     def _count(self, page: Page, outcomes: Sequence[Outcome], failed: Sequence[Failure]) -> None:
         report = self._report
-        report.failed.extend(failed)
+        for step in page.steps:
+            self._failed.pop((page.project, step.task, ""), None)
+        self._failed.update(((f.project, f.task, f.error if f.task is None else ""), f) for f in failed)
         report.unchanged += len(page.steps) - len(outcomes)
         for outcome in outcomes:
             if outcome.entry is None:
@@ -195,14 +193,14 @@ class Writer:
                 report.bytes_written += len(outcome.step.file.data)
                 report.healed += why is Why.HEALED
                 report.written += why is not Why.HEALED
-                report.trashed += action is Action.REPLACE
+                report.trashed += outcome.trashed
             elif action is Action.COMPARE:
                 report.adopted += 1
             else:
                 report.unchanged += 1
         if self._on_progress is not None:
             read = self._read[page.project] = self._read.get(page.project, 0) + len(page.steps) + len(page.failed)
-            self._on_progress(Progress(page.project, page.title, page.total, read, report.written, len(report.failed), report.bytes_written))
+            self._on_progress(Progress(page.project, page.title, page.total, read, report.written, len(self._failed), report.bytes_written))
 
 
 def _entry(step: Step, etag: bytes) -> Entry:

@@ -99,7 +99,9 @@ class MemorySource:
             wanted = [id_ for id_ in wanted if _order(id_) > _order(position)]
         if since is not None:
             held = known.entries(wanted)
-            wanted = [id_ for id_ in wanted if id_ not in held or held[id_].revision != self._task(tasks, id_).revision or id_ in again]
+            wanted = [
+                id_ for id_ in wanted if id_ not in held or held[id_].kept or held[id_].revision != self._task(tasks, id_).revision or id_ in again
+            ]
         for start in range(0, len(wanted), self.page):
             self._enter("page")
             ids = wanted[start : start + self.page]
