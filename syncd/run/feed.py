@@ -6,7 +6,6 @@ therefore completed by the next one, and every put and deletion stands in some f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 
@@ -43,8 +42,9 @@ def _lines(job: Job, layout: Layout, run_id: str) -> Iterator[bytes]:
 def _dumps(line: dict[str, object]) -> bytes:
     try:
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
-    except TypeError:  # an id that is no Unicode text: told by escapes
-        return json.dumps(line, separators=(",", ":")).encode() + b"\n"
+    except TypeError:  # an id that is no Unicode text: shown with escapes, since every reader must get through; the key is exact
+        shown = {name: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value for name, value in line.items()}
+        return orjson.dumps(shown, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _line(layout: Layout, run_id: str, event: Event) -> dict[str, object]:
