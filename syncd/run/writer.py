@@ -162,7 +162,7 @@ class Writer:
             notes=page.notes if whole and not failed else {},
             state=page.state if whole else None,
         )
-        if commit != Commit():
+        if any((commit.entries, commit.failed, commit.cleared, commit.events, commit.notes, commit.state)):
             self._job.checkpoint.commit(self._lease, page.project, commit)
         self._count(page, outcomes, failed)
 
