@@ -221,6 +221,7 @@ def _read(run: _Run, state: CollectionState, reading: Reading) -> tuple[Collecti
         earned = batch.cursor if reading.position is None else earned
         if first and batch.position is not None:
             state = replace(state, position=batch.position, pass_cursor=earned)
+        run.writer.settle({task.id for task in batch.tasks})
         steps, failed = assess(job.layout, project, batch.tasks, known, listing, unsure=run.unsure, failing=failing)
         failed = [*batch.failed, *failed]
         unread += (f for f in failed if f.task is None)

@@ -93,13 +93,14 @@ class Remover:
 
     def drop(self, project: str, settings: bytes) -> None:
         """Forget a Collection that is gone and has no task left; its settings go the way of its tasks."""
-        key = self._layout.settings(project)
+        key, now = self._layout.settings(project), self._job.clock.now()
         if settings and self._job.rules.on_delete != "keep":
             self._place.claim()
-            if self._job.rules.on_delete == "trash":
-                self._job.target.copy(key, self._layout.trash_settings(project, settings, self._job.clock.now()))
+            in_trash = self._job.rules.on_delete == "trash" and self._keep((key, self._layout.trash_settings(project, settings, now)))
             self._job.target.delete([key])
             self._job.target.flush()
+            event = Event(Op.TRASH if in_trash else Op.DELETE, Why.DELETED, project, None, settings, 0, now)
+            self._job.checkpoint.commit(self._lease, project, Commit(events=[event]))
         self._job.checkpoint.drop(self._lease, project)
 
 

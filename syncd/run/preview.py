@@ -58,11 +58,11 @@ def _collection(job: Job, kind: Kind, state: CollectionState) -> Generator[PlanL
     collection: Collection = state.collection
     known = job.checkpoint.known(job.name, collection.id)
     missing: dict[str, None] = {}
-    failing = known.failing()
+    doubt, failing = unsure(job), known.failing()
     for reading in readings(kind, state, int(job.rules.overlap * SECOND)):
         listing = Listing(job, job.layout.folder(collection.id)) if reading.since is None else None
         for batch in job.source.changes(collection, reading.since, known, position=reading.position):
-            steps, failed = assess(job.layout, collection.id, batch.tasks, known, listing, unsure=unsure(job), failing=failing)
+            steps, failed = assess(job.layout, collection.id, batch.tasks, known, listing, unsure=doubt, failing=failing)
             yield from (line for step in steps if (line := _step(step)) is not None)
             yield from map(_failure, [*batch.failed, *failed])
             missing.update(dict.fromkeys(batch.missing))

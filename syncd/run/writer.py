@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -78,7 +78,7 @@ class Writer:
         self._broken = threading.Event()
         self._pool = ThreadPoolExecutor(job.target.concurrency, thread_name_prefix="syncd-put")
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="syncd-commit")
-        self._commits: deque[Future[None]] = deque()
+        self._commits: deque[tuple[Future[None], frozenset[str]]] = deque()  # with the tasks that each is about
 
     def submit(self, page: Page) -> None:
         """Begin a page; waits while too many are in flight; raises what stopped an earlier one."""
@@ -88,14 +88,19 @@ class Writer:
         if steps:
             self._place.claim()
         work = [self._pool.submit(self._carry_out, steps[number::slices]) for number in range(slices)]
-        self._commits.append(self._committer.submit(self._commit, page, work))
+        self._commits.append((self._committer.submit(self._commit, page, work), frozenset(step.task for step in steps)))
         while len(self._commits) >= _PAGES:
-            self._commits.popleft().result()
+            self._commits.popleft()[0].result()
+
+    def settle(self, tasks: Iterable[str]) -> None:
+        """Return when none of these is in flight: a Source may give a task twice in one reading, and its two versions must not race."""
+        if not all(ids.isdisjoint(tasks) for _, ids in self._commits):
+            self.drain()
 
     def drain(self) -> None:
         """Return when everything submitted is recorded; raises the first error that stopped something."""
         while self._commits:
-            self._commits.popleft().result()
+            self._commits.popleft()[0].result()
 
     def map(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """The results in order, many at a time."""

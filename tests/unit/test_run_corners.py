@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +16,7 @@ from syncd.checkpoint import sqlite
 from syncd.errors import TargetError
 from syncd.model import Kind, Status
 from syncd.run.preview import plan_sync
+from syncd.sources.base import Batch
 from syncd.targets import local
 from tests.fakes.memory import SECOND, MemorySource
 from tests.fakes.mortal import Died, Life
@@ -217,6 +221,45 @@ def test_the_trash_is_emptied_when_no_collection_is_left(rig: Rig, source: Memor
     rig.clock.micros += 32 * DAY
     assert Status.OK is rig.run().status
     assert not any("/_trash/" in key for key in rig.files())
+
+
+def test_the_newest_of_two_versions_in_one_reading_stays(rig: Rig, source: MemorySource, monkeypatch: pytest.MonkeyPatch) -> None:
+    source.add("1", 1)
+    changes, newer = source.changes, threading.Event()
+
+    def twice(*args: Any, **options: Any) -> Iterator[Batch]:
+        yield from changes(*args, **options)
+        source.now += SECOND
+        source.put("1", "1", {"id": 1, "edited": "meanwhile"})
+        yield from changes(*args, **options)
+
+    target = rig.open_target()
+    put = target.put
+
+    def slow(key: str, data: bytes) -> bytes:
+        if b"meanwhile" in data:
+            newer.set()
+        elif key == "1/1.json":
+            newer.wait(0.5)  # as if this answer took its time
+            if newer.is_set():
+                time.sleep(0.1)
+        return put(key, data)
+
+    monkeypatch.setattr(source, "changes", twice)
+    monkeypatch.setattr(target, "put", slow, raising=False)
+    monkeypatch.setattr(rig, "open_target", lambda: target)
+    assert Status.OK is rig.run().status
+    monkeypatch.undo()
+    assert same(rig, source)
+
+
+def test_the_feed_tells_what_became_of_a_collections_settings(rig: Rig, source: MemorySource) -> None:
+    source.add("1", 1)
+    source.add("2", 1)
+    rig.run()
+    del source.world["2"]
+    rig.run(confirm_deletes=rig.run().plan_id)
+    assert ["put", "trash"] == [line["op"] for line in rig.feeds() if line["key"] == "2/_project.json"]
 
 
 def test_an_idle_run_asks_and_writes_nothing(rig: Rig, source: MemorySource, monkeypatch: pytest.MonkeyPatch) -> None:
