@@ -41,8 +41,5 @@ class Scratch:
         """Everything, by key."""
         yield from self._db.execute("SELECT key, value FROM item ORDER BY key")
 
-    def __len__(self) -> int:
-        return int(self._db.execute("SELECT count(*) FROM item").fetchone()[0])
-
     def close(self) -> None:
         self._db.close()

@@ -1,6 +1,6 @@
 """Any story a Source, a Target and a dying process can tell, and what must hold after each Run of it.
 
-SYNCD_STORIES=1000 tells that many instead of a few.
+SYNCD_STORIES=1000 tells that many instead of the same few, and looks for the shortest one that fails.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
@@ -27,7 +27,8 @@ from tests.fakes.memory import SECOND, MemorySource
 from tests.fakes.mortal import TARGET_EFFECTS, Died, Life, Mortal
 from tests.fakes.rig import Rig, TestClock
 
-STORIES = int(os.environ.get("SYNCD_STORIES", "30"))
+STORIES = int(os.environ.get("SYNCD_STORIES", "60"))
+LONG = "SYNCD_STORIES" in os.environ
 PROJECTS = st.sampled_from(["1", "2"])
 NUMBERS = st.integers(0, 30)
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # no story asks whether a disk keeps its word
@@ -63,6 +64,7 @@ class Story(RuleBasedStateMachine):
         self.rig = Rig(self.source, self.open_target, self.folder / "state", clock, {"on_delete": on_delete, "max_delete": {"at_least": 2}})
         self.versions: dict[str, set[bytes]] = {}
         self.silent: set[str] = set()  # keys that only a full Run can make right
+        self.replaced: set[tuple[str, bytes]] = set()  # files of tasks whose id another one has now
         self.taken: set[str] = set()  # keys whose file somebody removed
         self.unclean = False  # the last Run was killed or failed
         self.doubtful: set[tuple[str, str | None]] = set()  # what failed in the last Run
@@ -124,6 +126,9 @@ class Story(RuleBasedStateMachine):
         if task := self.some(project, number):
             self.source.now += SECOND
             del self.source.world[project].tasks[task]
+            key = Layout().task(project, task)
+            if again and not self.unclean and key not in self.silent and (project, task) not in self.doubtful:
+                self.replaced.add((key, self.files().get(key, b"")))
             if again:
                 self.source.put(project, task, self.body(task))
                 self.version(project, task)
@@ -218,6 +223,8 @@ class Story(RuleBasedStateMachine):
             if key not in now:
                 assert key not in world, f"{key} was deleted without proof"
                 assert data in trash or self.rig.rules["on_delete"] == "delete", f"{key} left no copy in the trash"
+            elif now[key] != data and (key, data) in self.replaced:
+                assert data in trash, f"{key} was another task's, and left no copy in the trash"
 
     def true(self, report: Report, before: dict[str, bytes], now: dict[str, bytes], trouble: Trouble | None) -> None:
         names = [(failure.project, failure.task) for failure in report.failed]
@@ -236,6 +243,9 @@ class Story(RuleBasedStateMachine):
         if report.error:
             assert report.status is Status.FAILED
             return
+        for project, (_, cursor) in report.cursors.items():
+            held = [failure.last_activity or 0 for failure in report.failed if failure.project == project and failure.task]
+            assert (cursor or 0) <= min(held, default=cursor or 0), f"the Cursor passed a failed task: {report}"
         if trouble is None:
             assert set(names) == bad, (names, bad)
         assert (report.status is Status.PARTIAL) == bool(report.failed and not report.guard), report
@@ -287,6 +297,7 @@ TestStory.settings = settings(
     max_examples=STORIES,
     stateful_step_count=25,
     deadline=None,
-    derandomize="SYNCD_STORIES" not in os.environ,
+    derandomize=not LONG,
+    phases=[Phase.generate, Phase.shrink] if LONG else [Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
