@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationInfo, WithJsonSchema
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LONGEST = 36500 * 86400.0  # the reach of dates ends somewhere behind
 _DURATION_SCHEMA: dict[str, Any] = {"type": ["string", "integer"], "maximum": 0, "minimum": 0, "examples": ["60s", "24h", "30d"]}
 _DURATION_SCHEMA["pattern"] = r"^(0|(\d+(\.\d+)?(ms|s|m|h|d|w))+)$"  # limits hold for numbers, the pattern for text
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
@@ -23,7 +24,10 @@ def parse_duration(value: object) -> float:
     text = value.strip() if isinstance(value, str) else ""
     if not text or _DURATION.sub("", text):
         raise ValueError("not a duration: write a number and a unit, like 60s, 10m, 24h or 30d")
-    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
+    if seconds > _LONGEST:
+        raise ValueError("longer than 100 years")
+    return seconds
 
 
 def format_duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from syncd.checkpoint.base import Checkpoint
 from syncd.cli.jobs import close_job, confirmation, open_job, read
 from syncd.cli.output import Output, clean, log, style
 from syncd.clock import SECOND, SystemClock, format_time, parse_time
-from syncd.config import json_schema, load, open_checkpoint
+from syncd.config import load, open_checkpoint
 from syncd.errors import ConfigError
 from syncd.model import Kind, RunRecord, Status
 from syncd.run.preview import PlanLine, plan_sync
@@ -45,6 +45,8 @@ def validate(path: Path, output: Output) -> int:
 
 def schema(output: Output) -> None:
     """Print the JSON Schema."""
+    from syncd.config.schema import json_schema
+
     sys.stdout.write(json.dumps(json_schema(), indent=None if output.json else 2) + "\n")
 
 

@@ -5,7 +5,6 @@ Refuses to start anything: opening is as far as it goes.
 
 from syncd.config.edges import open_checkpoint, open_source, open_target
 from syncd.config.loader import load
-from syncd.config.schema import json_schema
 from syncd.config.shape import Config, MaxDelete, SyncConfig
 
-__all__ = ["Config", "MaxDelete", "SyncConfig", "json_schema", "load", "open_checkpoint", "open_source", "open_target"]
+__all__ = ["Config", "MaxDelete", "SyncConfig", "load", "open_checkpoint", "open_source", "open_target"]

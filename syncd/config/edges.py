@@ -6,8 +6,6 @@ An edge is imported when a config uses it, never before: their libraries are slo
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from pathlib import Path
 
 from syncd.checkpoint.base import Checkpoint
 from syncd.clock import Clock
@@ -16,10 +14,8 @@ from syncd.fields import Fields
 from syncd.sources.base import Source
 from syncd.targets.base import Target
 
-SOURCES: Mapping[str, tuple[str, ...]] = {"label_studio": ("projects",), "files": ("projects",)}
-"""Each type of Source and the kinds of Collection it knows."""
-TARGETS = ("local", "s3", "gcs")
-NAMES = {"sources": tuple(SOURCES), "targets": TARGETS}
+NAMES = {"sources": ("label_studio", "files"), "targets": ("local", "s3", "gcs")}
+"""Each section of the config and the types it knows: modules of the package of that name."""
 
 
 def config_class(section: str, edge: str) -> type[Fields]:
@@ -45,6 +41,6 @@ def open_target(config: Config, sync: str, clock: Clock) -> Target:
 
 def open_checkpoint(config: Config, *, read_only: bool = False) -> Checkpoint:
     """The Checkpoint of all Syncs. Raises OwnedError when another process holds it (never when read_only)."""
-    folder: Path = config.state
-    checkpoint: Checkpoint = importlib.import_module("syncd.checkpoint.sqlite").open(folder, read_only=read_only)
-    return checkpoint
+    from syncd.checkpoint import sqlite
+
+    return sqlite.open(config.state, read_only=read_only)

@@ -3,13 +3,14 @@
 Rules:
 - Relative paths, in every field, start at the folder of the config file (where the process was started does not matter); `~/` is $HOME.
 - For any secret `x`, `x_file` names a file that holds it; a newline at its end is not part of it.
+- An empty text stands for a key left out, so that `${VAR:-}` can mean none.
 - No message quotes a value of a secret field.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from functools import cache
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -24,161 +25,136 @@ from syncd.fields import Fields
 
 F = TypeVar("F", bound=Fields)
 
+_MAPPING = ("must be a mapping of keys and values", "write it as {key: value}, or as lines below it that are indented")
 _MUST_BE = {
     "string_type": ("must be text", "put it in quotes"),
-    "dict_type": ("must be a mapping of keys and values", ""),
-    "model_type": ("must be a mapping of keys and values", ""),
+    "dict_type": _MAPPING,
+    "model_type": _MAPPING,
     "tuple_type": ("must be a list", "write it as [a, b]"),
+    "path_type": ("must be a path", ""),
+    "int_parsing": ("must be a whole number", ""),
+    "float_parsing": ("must be a number", ""),
     "too_short": ("names nothing", ""),
+    "string_pattern_mismatch": ("a name is made of letters, digits, . _ and -, at most 100 of them", ""),
 }
-
-_BLANK = SyncConfig.model_construct()
 
 
 def load(path: Path, env: Mapping[str, str]) -> Config:
     """The config in `path`, with variables from `env`. Raises ConfigError with every problem; touches nothing."""
-    return _Loader(read(path, env), path.absolute().parent, env).load()
+    document = read(path, env)
+    config = _Loader(document, path.absolute().parent, env).load()
+    document.raise_problems()
+    assert config is not None
+    return config
 
 
-@cache
 def secret_fields(model: type[Fields]) -> list[str]:
-    """Names of the fields that hold secrets; each may be given as `x_file`, unless the edge has a field of that name."""
-    return [x for x, field in model.model_fields.items() if _is(SecretStr, field.annotation) and f"{x}_file" not in model.model_fields]
-
-
-@cache
-def _path_fields(model: type[Fields]) -> list[str]:
-    return [name for name, field in model.model_fields.items() if _is(Path, field.annotation)]
+    """Names of the fields that hold secrets; each may be given as `x_file`."""
+    return [name for name, field in model.model_fields.items() if _is(SecretStr, field.annotation)]
 
 
 def _is(wanted: type, annotation: object) -> bool:
     return annotation is wanted or any(_is(wanted, part) for part in get_args(annotation))
 
 
+@dataclass(frozen=True)
 class _Loader:
-    def __init__(self, document: Document, folder: Path, env: Mapping[str, str]) -> None:
-        self._document = document
-        self._folder = folder
-        self._env = env
+    document: Document
+    folder: Path
+    env: Mapping[str, str]
 
-    def load(self) -> Config:
-        root = self._document.value
-        if isinstance(root, dict):
-            root = {key: value for key, value in root.items() if not key.startswith("x-")}  # the user's own, say for anchors
-        else:
-            self._document.problem((), "must hold sources, targets and syncs", "config/minimal.yaml shows the smallest config")
-            root = {}
-        edges = {section: {name: self._edge(section, value, (section, name)) for name, value in _items(root.get(section))} for section in NAMES}
-        names = {"source": edges["sources"], "target": edges["targets"]}
-        syncs = {name: self._sync(value, ("syncs", name), names) for name, value in _items(root.get("syncs"))}
-        rules.check(self._document, edges["sources"], edges["targets"], syncs)
-        config = self._fields(Config, self._root(root, {**edges, "syncs": syncs}), ())
-        self._document.raise_problems()
-        assert config is not None
-        return config
+    def load(self) -> Config | None:
+        """None when there are problems that leave no Config."""
+        if not isinstance(self.document.value, dict):
+            self.document.problem((), "must hold sources, targets and syncs", "config/minimal.yaml shows the smallest config")
+            return None
+        # the first folder of several that systemd names; keys with x- are the user's own, say for anchors
+        root: dict[str, object] = {"state": self.env.get("STATE_DIRECTORY", "").split(":")[0] or ".syncd"}
+        root |= {key: value for key, value in self.document.value.items() if not key.startswith("x-")}
+        edges = {section: {name: self._edge(section, name, value) for name, value in _items(root, section)} for section in NAMES}
+        syncs = {name: self._filled(SyncConfig, value, ("syncs", name)) for name, value in _items(root, "syncs")}
+        rules.check(self.document, edges, {name: sync for name, sync in syncs.items() if isinstance(sync, dict)})
+        read = {section: part for section, part in {**edges, "syncs": syncs}.items() if isinstance(root.get(section), dict)}
+        return self._validated(Config, root | read, ())
 
-    def _root(self, root: dict[str, object], parts: Mapping[str, Mapping[str, Fields | None]]) -> dict[str, object]:
-        """What `Config` is made from. Parts with problems of their own are blank, so that only what the root itself lacks is found."""
-        default = self._env.get("STATE_DIRECTORY", "").split(":")[0] or ".syncd"  # systemd lists several with colons
-        read = {section: part for section, part in parts.items() if isinstance(root.get(section), dict)}
-        return {"state": default} | root | {section: {name: made or _BLANK for name, made in part.items()} for section, part in read.items()}
-
-    def _sync(self, value: object, where: Where, names: Mapping[str, Iterable[str]]) -> SyncConfig | None:
-        if isinstance(value, dict):
-            rules.check_names(self._document, value, where, names)
-        return self._fields(SyncConfig, value, where)
-
-    def _edge(self, section: str, value: object, where: Where) -> Fields | None:
-        known = ", ".join(NAMES[section])
+    def _edge(self, section: str, name: str, value: object) -> Fields:
+        """Its `Config`; a blank one when it has problems, so that the others are found too."""
+        known = NAMES[section]
         if not isinstance(value, dict):
-            self._complain(where, *_MUST_BE["dict_type"])
+            self.document.problem((section, name), *_MAPPING)
         elif "type" not in value:
-            self._complain(where, "type is missing", f"one of: {known}")
-        elif value["type"] not in NAMES[section]:
-            self._complain((*where, "type"), "there is no such type", rules.suggest(str(value["type"]), NAMES[section]))
+            self.document.problem((section, name, "type"), "is missing", f"one of: {', '.join(known)}")
+        elif value["type"] not in known:
+            self.document.problem((section, name, "type"), "there is no such type", rules.suggest(str(value["type"]), known))
         else:
-            return self._fields(config_class(section, value["type"]), value, where)
-        return None
+            return self._validated(config_class(section, value["type"]), value, (section, name)) or Fields()
+        return Fields()
 
-    def _fields(self, model: type[F], value: object, where: Where) -> F | None:
+    def _validated(self, model: type[F], value: object, where: Where) -> F | None:
         """The model, or None when its problems are noted."""
-        before = len(self._document.problems)
-        if isinstance(value, dict):
-            value = self._paths(model, self._secrets(model, value, where))
         try:
-            made = model.model_validate(value, context={})
+            return model.model_validate(self._filled(model, value, where), context={})
         except ValidationError as error:
-            for detail in error.errors(include_url=False, include_context=True, include_input=False):
+            for detail in error.errors(include_url=False, include_input=False):
                 self._translate(model, detail, where)
             return None
-        return made if len(self._document.problems) == before else None
 
-    def _secrets(self, model: type[Fields], value: dict[str, object], where: Where) -> dict[str, object]:
-        """`value` with each `x_file` replaced by the secret in that file."""
+    def _filled(self, model: type[Fields], value: object, where: Where) -> object:
+        """`value` with secrets read from their files, paths made absolute, and without what is empty."""
+        if not isinstance(value, dict):
+            return value
         value = dict(value)
         for name in secret_fields(model):
-            if f"{name}_file" not in value:
-                if value.get(name) == "" and model.model_fields[name].is_required():
-                    self._complain((*where, name), "is empty", f"or give {name}_file")
-                elif value.get(name) == "":
-                    del value[name]  # "${TOKEN:-}": there is none
-                continue
-            path, place = value.pop(f"{name}_file"), (*where, f"{name}_file")
-            if name in value:
-                self._document.problem(place, f"{name} is given too", "keep one of the two", at_key=True)
-            elif not isinstance(path, str):
-                self._complain(place, "must be the path of a file", "")
-            elif text := self._secret(path, place):
-                value[name] = text
-                continue
-            self._document.spoiled.add((*where, name))  # or it would be called missing as well
+            if f"{name}_file" in value:
+                value[name] = self._secret(value.pop(f"{name}_file"), (*where, f"{name}_file"), twice=name in value)
+        for name, field in model.model_fields.items():
+            if value.get(name) == "":
+                if field.is_required():
+                    self.document.problem((*where, name), "is empty", f"or give {name}_file" if _is(SecretStr, field.annotation) else "")
+                del value[name]
+            elif _is(Path, field.annotation) and isinstance(value.get(name), str):
+                value[name] = self._path(value[name], (*where, name))
         return value
 
-    def _secret(self, path: str, where: Where) -> str:
+    def _secret(self, path: object, where: Where, *, twice: bool) -> str:
+        """The secret in that file; any text when there is a problem, or the secret would be called missing as well."""
+        if twice:
+            self.document.problem(where, "the secret itself is given too", "keep one of the two")
+            return "?"
         try:
-            text = self._resolve(path).read_text(encoding="utf-8").rstrip("\r\n")
-        except OSError as error:
-            self._complain(where, f"can't be read: {error.strerror}", f"syncd looked for {self._resolve(path)}")
-        except ValueError:  # not UTF-8, or a path with NUL
-            self._complain(where, "does not hold text", "")
-        else:
-            if not text:
-                self._complain(where, "the file is empty", "")
-            return text
-        return ""
+            text = self._path(str(path), where).read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:  # the path is not shown: it may be the secret, given by mistake
+            fault = getattr(error, "strerror", "it holds no text")
+            self.document.problem(where, f"can't be read: {fault}", f"relative paths start at {self.folder}")
+            return "?"
+        if not text:
+            self.document.problem(where, "the file is empty")
+        return text or "?"
 
-    def _paths(self, model: type[Fields], value: dict[str, object]) -> dict[str, object]:
-        return value | {
-            name: self._resolve(text) for name in _path_fields(model) if isinstance(text := value.get(name), str) and text and "://" not in text
-        }
-
-    def _resolve(self, path: str) -> Path:
-        if path.startswith("~/") and self._env.get("HOME"):
-            return Path(self._env["HOME"], path[2:])
-        return self._folder / path
-
-    def _complain(self, where: Where, message: str, hint: str) -> None:
-        if where not in self._document.spoiled:
-            self._document.problem(where, message, hint)
+    def _path(self, text: str, where: Where) -> Path:
+        if "://" in text or "\0" in text:
+            self.document.problem(where, "must be a path on this machine")
+            return self.folder
+        if text.startswith("~/") and self.env.get("HOME"):
+            return Path(self.env["HOME"], text[2:])
+        return self.folder / text
 
     def _translate(self, model: type[Fields], detail: ErrorDetails, where: Where) -> None:
         """One fault found by pydantic, in a user's words."""
         kind, inner = detail["type"], tuple(part for part in detail["loc"] if part != "[key]")
-        place = (*where, *inner)
-        if place in self._document.spoiled:
-            return
+        owners: dict[int, type[Fields]] = {3: SyncConfig, 4: MaxDelete}
+        owner = owners.get(len(inner), model)
         if kind == "missing":
-            name = str(inner[-1])
-            either = f" or {name}_file" if name in secret_fields(model) else ""
-            self._complain(place[:-1], f"{name} is missing", f"add {name}{either}")
+            either = f" or {inner[-1]}_file" if inner[-1] in secret_fields(owner) else ""
+            self.document.problem((*where, *inner), "is missing", f"add {inner[-1]}{either}")
         elif kind == "extra_forbidden":
-            owner = MaxDelete if inner[:-1] == ("max_delete",) else model
             known = [*owner.model_fields, *(f"{name}_file" for name in secret_fields(owner))]
-            self._document.problem(place, "unknown key", rules.suggest(str(inner[-1]), known), at_key=True)
+            self.document.problem((*where, *inner), "unknown key", rules.suggest(str(inner[-1]), known))
         else:
             message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-            self._complain(place, *_MUST_BE.get(kind, (message, "")))
+            self.document.problem((*where, *inner), *_MUST_BE.get(kind, (message, "")))
 
 
-def _items(value: object) -> list[tuple[str, object]]:
-    return list(value.items()) if isinstance(value, dict) else []
+def _items(root: Mapping[str, object], section: str) -> list[tuple[str, object]]:
+    part = root.get(section)
+    return list(part.items()) if isinstance(part, dict) else []

@@ -14,27 +14,15 @@ from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, Wit
 from syncd.fields import Duration, Fields
 from syncd.keys import Layout
 
-KINDS = ("projects", "datasets", "slices", "model_runs")
-"""Kinds of Collection that a Sync may select; each Source knows some of them."""
-
-_NAME = re.compile(r"\w[\w.-]{0,99}")
 _CRON = re.compile(r"(\*|[\w,-]+)(/\d+)?")
 
 
-def _name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise ValueError("a name is made of letters, digits, . _ and -, at most 100 of them")
-    return value
-
-
 def _id_or_pattern(value: object) -> object:
-    if isinstance(value, bool) or value is None or value == "":
-        raise ValueError("not an id or title pattern: put a title that YAML reads as something else in quotes")
-    return str(value) if isinstance(value, int) else value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _not_empty(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    if value == ():
+    if not value or "" in value:
         raise ValueError("names nothing: leave the key out to select everything")
     return value
 
@@ -51,13 +39,8 @@ def _cron(value: str) -> str:
     return value
 
 
-def _state(value: object) -> object:
-    if isinstance(value, str) and "://" in value:
-        raise ValueError("must be a folder: other places for the Checkpoint are not there yet")
-    return value
-
-
-Name = Annotated[str, AfterValidator(_name)]
+NAME = r"^\w[\w.-]{0,99}$"
+Name = Annotated[str, Field(pattern=NAME)]
 IdOrPattern = Annotated[str, BeforeValidator(_id_or_pattern), WithJsonSchema({"type": ["string", "integer"]})]
 Selected = Annotated[tuple[IdOrPattern, ...] | None, AfterValidator(_not_empty), Field(json_schema_extra={"minItems": 1})]
 SomeTime = Annotated[Duration, Field(gt=0)]
@@ -81,12 +64,6 @@ class SyncConfig(Fields):
     """Name of the Target under `targets`. One place belongs to one Sync."""
     projects: Selected = None
     """Ids or title patterns (`*`, `?`, `[...]`); without it all, and new ones as they appear. For a files Source: its sub-folders."""
-    datasets: Selected = None
-    """As `projects`, for Sources that have datasets."""
-    slices: Selected = None
-    """As `projects`, for Sources that have slices."""
-    model_runs: Selected = None
-    """As `projects`, for Sources that have model runs."""
     key: Annotated[str, AfterValidator(_key)] = "{project}/{task}.json"
     """Where a task's file stands below the Target's prefix."""
     every: SomeTime | None = None
@@ -107,8 +84,8 @@ class SyncConfig(Fields):
     """The Guard: more deletions than this wait for a person."""
 
     def selection(self) -> dict[str, tuple[str, ...]]:
-        """What it selects, by kind; kinds without a restriction are left out."""
-        return {kind: chosen for kind in KINDS if (chosen := getattr(self, kind)) is not None}
+        """What it selects, by kind of Collection; empty: everything."""
+        return {} if self.projects is None else {"projects": self.projects}
 
 
 class Config(Fields):
@@ -120,7 +97,7 @@ class Config(Fields):
     """Where files are written, by a name of your choice."""
     syncs: Annotated[dict[Name, SyncConfig], Field(min_length=1)]
     """What is copied where, by a name of your choice: it stands in reports and commands."""
-    state: Annotated[Path, BeforeValidator(_state)]
+    state: Path
     """Folder of the Checkpoint. Default: $STATE_DIRECTORY, else .syncd beside the config file."""
     http: str | None = None
     """Address of the daemon's page, health and metrics, like `127.0.0.1:8642`; absent: none."""

@@ -11,8 +11,9 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
 
-from syncd.config import json_schema, load
+from syncd.config import load
 from syncd.config.edges import NAMES, config_class
+from syncd.config.schema import json_schema
 from syncd.config.shape import Config, MaxDelete, SyncConfig
 from syncd.fields import Fields
 
