@@ -1,4 +1,4 @@
-"""Open folders below one root, for Targets that are file systems.
+"""Folders below one root, for Targets that are file systems: open them, make them, make them durable.
 
 Each folder is opened relative to its parent and never by path, so no symlink below the root is followed, not even one that appears meanwhile.
 Refuses to know about files, and to translate errors: everything here raises OSError.
@@ -7,27 +7,23 @@ Refuses to know about files, and to translate errors: everything here raises OSE
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator
-from pathlib import Path
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 
-_OPEN_FOLDERS = 128
-_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-
-
-def split(key: str) -> tuple[str, str]:
-    """The folder and the name of a key."""
-    folder, _, name = key.rpartition("/")
-    return folder, name
+_FLAGS = os.O_RDONLY | os.O_DIRECTORY
+# ext2-4, XFS, btrfs, F2FS, ZFS, tmpfs: here syncfs writes everything, waits for the disk and tells of a failed write (numbers: statfs(2)).
+_SYNCFS_TYPES = {0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2FC12FC1, 0x01021994}
+_SYNCFS_KERNEL = (5, 8)  # the first Linux whose syncfs does
 
 
 class Folder:
-    """An open folder; closed when its last user lets go of it, so one in use is never closed (its number could then mean another folder).
+    """An open folder, closed when its last user lets go of it.
 
-    Hold it in a variable as long as `fd` is in use: `open(path).fd` alone may be closed before the call that it is an argument of.
+    Hold it in a variable as long as `fd` is in use: `open_folder(...).fd` alone may be closed before the call that it is an argument of.
     """
 
     __slots__ = ("fd",)
@@ -39,73 +35,54 @@ class Folder:
         os.close(self.fd)
 
 
-class Folders:
-    """Folders below a root by relative path, "" the root itself. Keeps the last few open."""
+def open_folder(root: Path, path: str, *, make: bool = False) -> Folder:
+    """The folder at `path` below the root ("" or ".": the root itself). Raises FileNotFoundError when it is missing and not to be made."""
+    if make:
+        _make_root(root)
+    folder = Folder(os.open(root, _FLAGS))
+    for name in PurePosixPath(path).parts:
+        if make:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=folder.fd)
+        folder = Folder(os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=folder.fd))
+    return folder
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._lock = threading.Lock()
-        self._open: OrderedDict[str, Folder] = OrderedDict()
 
-    def open(self, path: str, *, make: bool = False) -> Folder:
-        """Raises OSError, FileNotFoundError when it is missing and not to be made."""
-        with self._lock:
-            if found := self._open.get(path):
-                self._open.move_to_end(path)
-                return found
-        folder = Folder(self._open_root(make=make) if not path else self._open_child(*split(path), make=make))
-        with self._lock:
-            self._open[path] = folder
-            if len(self._open) > _OPEN_FOLDERS:
-                self._open.popitem(last=False)
-        return folder
-
-    def forget(self) -> None:
-        """Open everything anew from now on: somebody may have moved or replaced a folder."""
-        with self._lock:
-            self._open.clear()
-
-    def sync(self, path: str) -> None:
-        """Make the names in this folder, and its own name and its parents', durable."""
-        while True:
+def sync_folders(root: Path, paths: Iterable[str]) -> None:
+    """Make the names in these folders durable, and their own names up to the root. One that is not there any more holds nothing of ours."""
+    pure = [PurePosixPath(path) for path in paths]
+    for each in sorted({*pure, *(parent for path in pure for parent in path.parents)}, reverse=True):
+        with contextlib.suppress(FileNotFoundError):
+            folder = open_folder(root, str(each))
             try:
-                folder = self.open(path)
                 os.fsync(folder.fd)
             except OSError as error:
                 if error.errno != errno.EINVAL:  # some network file systems can't fsync a folder: their names are durable at once
                     raise
-            if not path:
-                return
-            path = split(path)[0]
 
-    def entries(self, path: str) -> Iterator[os.DirEntry[str]]:
-        """What is in the folder. Through a descriptor of its own: a shared one has one position for all its readers."""
-        shared = self.open(path)
-        own = Folder(os.open(".", _FLAGS, dir_fd=shared.fd))
-        with os.scandir(own.fd) as entries:
-            yield from entries
 
-    def _open_root(self, *, make: bool) -> int:
-        try:
-            return os.open(self._root, _FLAGS)
-        except FileNotFoundError:
-            if not make:
-                raise
-        for folder in (*reversed(self._root.parents), self._root):
-            if not folder.exists():
-                with contextlib.suppress(FileExistsError):
-                    folder.mkdir()
-                parent = Folder(os.open(folder.parent, _FLAGS))
-                os.fsync(parent.fd)
-        return os.open(self._root, _FLAGS)
+def trusts_syncfs(folder: Folder) -> bool:
+    """Whether one syncfs may stand for the fsync of every file in this file system."""
+    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    if os.uname().sysname != "Linux" or not release or (int(release[1]), int(release[2])) < _SYNCFS_KERNEL:
+        return False
+    found = (ctypes.c_long * 64)()  # struct statfs: f_type comes first; more room than any layout needs
+    return _libc().fstatfs(folder.fd, found) == 0 and found[0] & 0xFFFFFFFF in _SYNCFS_TYPES
 
-    def _open_child(self, parent: str, name: str, *, make: bool) -> int:
-        folder = self.open(parent, make=make)
-        try:
-            return os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=folder.fd)
-        except FileNotFoundError:
-            if not make:
-                raise
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(name, dir_fd=folder.fd)
-        return os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=folder.fd)
+
+def syncfs(folder: Folder) -> None:
+    """Make the whole file system durable. Tells of every write that failed since the folder was opened."""
+    if _libc().syncfs(folder.fd):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _make_root(root: Path) -> None:
+    for folder in () if root.is_dir() else (*reversed(root.parents), root):
+        if not folder.exists():
+            folder.mkdir(exist_ok=True)
+            parent = Folder(os.open(folder.parent, _FLAGS))
+            os.fsync(parent.fd)
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)

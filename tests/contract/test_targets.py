@@ -64,7 +64,7 @@ def gcs_server() -> Iterator[GcsServer]:
 
 @pytest.fixture
 def without_syncfs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncd.targets.local._trusts_syncfs", lambda fd: False)
+    monkeypatch.setattr("syncd.targets.local.trusts_syncfs", lambda fd: False)
 
 
 PLACES: dict[str, Callable[[pytest.FixtureRequest], PlaceToTest]] = {

@@ -60,22 +60,24 @@ def names(folder: Path) -> list[str]:
 
 class TestSymlinks:
     @pytest.mark.parametrize("where", ["12", "12/_trash", "_syncd", "_syncd/tmp"])
-    def test_a_linked_folder_is_never_followed(self, root: Path, target: LocalTarget, outside: Path, where: str) -> None:
+    def test_a_linked_folder_is_never_followed(self, root: Path, outside: Path, where: str) -> None:
         (root / where).parent.mkdir(parents=True)
         (root / where).symlink_to(outside)
-        calls: list[Callable[[], object]] = [
-            lambda: put(target, f"{where}/1.json", b"new"),
-            lambda: target.create(f"{where}/2.json", b"new"),
-            lambda: target.put_stream(f"{where}/3.json", lambda: [b"new"]),
-            lambda: target.get(f"{where}/1.json"),
-            lambda: target.copy(f"{where}/1.json", "stolen"),
-            lambda: target.delete([f"{where}/1.json"]),
-            lambda: keys(target, f"{where}/"),
+        calls: list[Callable[[LocalTarget], object]] = [
+            lambda target: target.put(f"{where}/1.json", b"new"),
+            lambda target: target.create(f"{where}/2.json", b"new"),
+            lambda target: target.put_stream(f"{where}/3.json", lambda: [b"new"]),
+            lambda target: target.get(f"{where}/1.json"),
+            lambda target: target.copy(f"{where}/1.json", "stolen"),
+            lambda target: target.delete([f"{where}/1.json"]),
+            lambda target: keys(target, f"{where}/"),
         ]
         for call in calls:
-            with pytest.raises(TargetError, match=rf"{where}.*symlink"):
-                call()
-        assert keys(target) == []
+            target = opened(root)
+            with pytest.raises(TargetError, match=rf"{where}.*symlink"):  # noqa: PT012 - a put may tell it at the flush
+                call(target)
+                target.flush()
+        assert keys(opened(root)) == []
         assert {path.name: path.read_bytes() for path in outside.iterdir()} == {"1.json": b"outside"}
 
     def test_a_linked_file_is_replaced_or_removed_but_never_read_or_written_through(self, root: Path, target: LocalTarget, outside: Path) -> None:
@@ -179,7 +181,7 @@ class TestTrouble:
             broken.setattr(f"os.{call}", failing(errno.EIO))
             with pytest.raises(TargetError, match="the disk answers with errors"):
                 target.flush()
-        for again in (target.flush, lambda: target.put("1/3.json", b"x"), lambda: target.create("1/4.json", b"x")):
+        for again in (target.flush, lambda: put(target, "1/3.json", b"x"), target.flush):
             with pytest.raises(TargetError, match="the disk answers with errors"):
                 again()
         assert litter(root) == []
@@ -212,11 +214,11 @@ class TestTrouble:
         (root / "1" / "folder").mkdir()
         Path(os.fsdecode(bytes(root / "1") + b"/\xff.json")).write_bytes(b"no UTF-8")
         assert keys(target) == ["1/2.json"]
-        for key in ("1/pipe", "1/folder"):
-            with pytest.raises(TargetError, match="not a file"):
-                target.get(key)
+        assert target.get("1/pipe") == b""
+        with pytest.raises(TargetError, match="not a file"):
+            target.get("1/folder")
         with pytest.raises(TargetError, match="1/folder"):
-            target.delete(["1/folder", "1/2.json"])
+            target.delete(["1/2.json", "1/folder"])
         assert keys(target) == []
 
 
@@ -224,7 +226,7 @@ class TestDurability:
     def test_bytes_come_before_names_and_names_before_folders(self, monkeypatch: pytest.MonkeyPatch, root: Path, target: LocalTarget) -> None:
         target.put("1/2/3.json", b"x")
         seen: list[str] = []
-        rename, libc = os.rename, local._libc()
+        rename, libc = os.rename, folders._libc()
 
         def renaming(old: str, new: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
             seen.append("rename")
@@ -235,7 +237,7 @@ class TestDurability:
                 seen.append("syncfs")
                 return int(libc.syncfs(fd))
 
-        monkeypatch.setattr(local, "_libc", Libc)
+        monkeypatch.setattr(folders, "_libc", Libc)
         monkeypatch.setattr("os.rename", renaming)
         watch_fsync(monkeypatch, lambda path: seen.append(str(path.relative_to(root))))
         target.flush()
@@ -262,7 +264,7 @@ class TestDurability:
                 return -1
 
         target.put("1/2.json", b"x")
-        monkeypatch.setattr(local, "_libc", Libc)
+        monkeypatch.setattr(folders, "_libc", Libc)
         monkeypatch.setattr("ctypes.get_errno", lambda: errno.EIO)
         with pytest.raises(TargetError, match="the disk answers with errors"):
             target.flush()
@@ -278,8 +280,7 @@ class TestDurability:
 
 
 class TestFolders:
-    def test_few_open_folders_many_threads_and_no_leak(self, monkeypatch: pytest.MonkeyPatch, target: LocalTarget) -> None:
-        monkeypatch.setattr(folders, "_OPEN_FOLDERS", 2)
+    def test_many_threads_many_folders_and_no_leak(self, target: LocalTarget) -> None:
         put(target, "1/2.json", b"x")
         before = len(names(Path("/proc/self/fd")))
         with ThreadPoolExecutor(16) as pool:
