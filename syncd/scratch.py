@@ -6,13 +6,13 @@ Not durable, not shared between threads, never a record of anything: a Run that 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _CHUNK = 500  # bound parameters per statement
 
 
 class Scratch:
-    """Text keys to bytes values, in a private temporary SQLite file that the system removes."""
+    """Text keys, lone surrogates included, to bytes values, in a private temporary SQLite file that the system removes."""
 
     def __init__(self) -> None:
         # "" is SQLite's temporary on-disk database: it stays in the page cache while small and spills to an unlinked file.
@@ -20,26 +20,46 @@ class Scratch:
         self._db.execute("PRAGMA journal_mode=OFF")
         self._db.execute("PRAGMA synchronous=OFF")
         self._db.execute("PRAGMA cache_size=-1024")
-        self._db.execute("CREATE TABLE item (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
+        self._db.execute("CREATE TABLE item (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
 
     def put(self, items: Iterable[tuple[str, bytes]]) -> None:
         """Add or replace."""
+        self._write("INSERT OR REPLACE INTO item VALUES (?, ?)", items)
+
+    def add(self, items: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """Add those whose key is not held yet; what is held now for each of the keys."""
+        before = self._db.total_changes
+        self._write("INSERT OR IGNORE INTO item VALUES (?, ?)", items.items())
+        return items if self._db.total_changes - before == len(items) else self.get(list(items))
+
+    def _write(self, statement: str, items: Iterable[tuple[str, bytes]]) -> None:
         self._db.execute("BEGIN")
-        self._db.executemany("INSERT OR REPLACE INTO item VALUES (?, ?)", items)
+        self._db.executemany(statement, ((_pack(key), value) for key, value in items))
         self._db.execute("COMMIT")
 
     def get(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Those of `keys` that are held."""
         found: dict[str, bytes] = {}
         for start in range(0, len(keys), _CHUNK):
-            part = keys[start : start + _CHUNK]
+            part = [_pack(key) for key in keys[start : start + _CHUNK]]
             marks = ",".join("?" * len(part))
-            found.update(self._db.execute(f"SELECT key, value FROM item WHERE key IN ({marks})", part))  # noqa: S608 - marks only
+            rows = self._db.execute(f"SELECT key, value FROM item WHERE key IN ({marks})", part)  # noqa: S608 - marks only
+            found.update((_unpack(key), value) for key, value in rows)
         return found
 
-    def items(self) -> Iterator[tuple[str, bytes]]:
-        """Everything, by key."""
-        yield from self._db.execute("SELECT key, value FROM item ORDER BY key")
+    def items(self, *, descending: bool = False) -> Iterator[tuple[str, bytes]]:
+        """Everything, by key in code point order."""
+        order = "DESC" if descending else "ASC"
+        for key, value in self._db.execute(f"SELECT key, value FROM item ORDER BY key {order}"):  # noqa: S608 - a constant
+            yield _unpack(key), value
 
     def close(self) -> None:
         self._db.close()
+
+
+def _pack(key: str) -> bytes:
+    return key.encode("utf-8", "surrogatepass")
+
+
+def _unpack(key: bytes) -> str:
+    return key.decode("utf-8", "surrogatepass")

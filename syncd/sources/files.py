@@ -4,47 +4,51 @@ Reads *.json, *.ndjson and *.jsonl at any depth of their Collection, whatever th
 bounded by the largest task, whatever the file's size. Refuses to write, and to follow a folder into itself; hidden files are ignored.
 
 Rules:
-- An incremental reading opens changed files only: a note per file holds its stamp (size, times, inode) and, if it held exactly one task, its id.
-- An id given by two files is the newest one's (time of modification, then name). Whatever notes can't decide is decided by a whole reading: a changed
-  or removed file of several tasks, an id that another file gave before. So the order in which files came never matters.
+- A note per file says which version of it (name, size, times, inode) was read to its end, and which ids it gave; only other versions are opened.
+- A Revision names the version of the file that gave the task. So an Entry whose version is not there any more, and that no file opened now gives,
+  is missing: whatever notes were lost, and however often the Guard stops its deletion.
+- An id given by two files is the newest one's (time of modification, then name): files are opened in that order. Where unopened files would have a
+  say (one of them gave the id, some id is known to be shared, a task is failing) everything is read. So the order in which files came never matters.
 - Nothing is absent (I4) unless every file of the Collection was read to its end and none failed; `confirm` lists all of them again and wants the very
-  same stamps. A file of lines written a moment ago may still be growing: it proves nothing either.
-- A missing id stays noted until its Entry is gone: the Guard may stop its deletion for many Runs.
-- The Cursor is the time of the newest file; stamps decide, not the Cursor. `requests` counts files opened and folders listed.
+  same versions. A file of lines written a moment ago may still be growing: it proves nothing either.
+- The Cursor is the time of the newest file; versions decide, not the Cursor. `requests` counts files opened and folders listed.
 """
 
 from __future__ import annotations
 
 import os
+from array import array
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
+from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar, cast
+from typing import BinaryIO, Literal, NamedTuple, TypeVar, cast
 
 from syncd.clock import Clock
 from syncd.encode import parse
 from syncd.errors import TaskError
 from syncd.fields import Fields
 from syncd.known import Known
-from syncd.model import Collection, Gone, Revision, Task
+from syncd.model import Collection, Entry, Gone, Revision, Task
 from syncd.scratch import Scratch
 from syncd.sources.base import Batch, Selection, selected
-from syncd.sources.folder import File, Folder, Look, is_text, stamp_of
+from syncd.sources.files_folder import File, Folder, Look, is_text, stamp_of
 from syncd.sources.rows import counts, created_at, last_activity, task_id
 from syncd.sources.split import Piece, pieces
 
 T = TypeVar("T")
 
-_CHUNK = 500  # tasks or notes handled at a time
+_CHUNK = 500  # files, notes or ids handled at a time
+_ITEMS = 1000  # tasks and notes in one Batch
 _PAGE = 2 << 20  # bytes of tasks in one Batch
-_UNSETTLED = bytes(8)  # a stamp that no file has
+_SMALL = 1 << 16  # bytes of a file that is read at once
 _SHARED = "/shared"  # note: some id is given by two files (names of files never begin with a slash)
-_OWED = "/owed"  # note: a reading could not prove what is absent; the first that might is a whole one
+_OWED = "/owed"  # note: something may be missing that no reading has found yet, or whose deletion waits
 _FLAGS = (_SHARED, _OWED)
-_GONE = "/gone/"  # note: this id was missing, and which files proved it
 
 
 class Config(Fields):
@@ -61,36 +65,32 @@ def open(config: Config, select: Selection, clock: Clock) -> Source:  # noqa: A0
 
 
 class _Found(NamedTuple):
+    """A task of a file; mark: which version of which file gave it, and which bytes."""
+
     task: Task
     size: int
-    digest: bytes
+    name: str
+    mark: bytes
 
 
-@dataclass(slots=True)
-class _Page:
-    """A Batch in the making."""
+class _Note(NamedTuple):
+    """What to remember of a file that was read to its end."""
 
-    tasks: list[Task]
-    notes: dict[str, bytes | None]
+    name: str
+    value: bytes
     size: int = 0
 
-    def add(self, found: Sequence[_Found]) -> None:
-        self.tasks += (one.task for one in found)
-        self.size += sum(one.size for one in found)
 
-
-class _ReadAll(Exception):  # noqa: N818 - a turn, not an error
-    """Notes can't tell what changed here: everything must be read."""
+class _InDoubt(Exception):  # noqa: N818 - a turn, not an error
+    """Files that were not opened may have a say: everything must be read."""
 
 
 class _Proof(NamedTuple):
-    """files: `Look.proof` of what was read; lacks: those of some ids that are not there."""
+    """files: `Look.proof` of what was read; ids: all that are missing, or (`missing` is False) all that are there."""
 
     files: bytes
-    lacks: Callable[[Sequence[str]], list[str]]
-
-
-_Admit = Callable[[File, Sequence[_Found]], Sequence[_Found]]
+    ids: Scratch
+    missing: bool
 
 
 class Source:
@@ -117,24 +117,25 @@ class Source:
         """See `base.Source`; never resumes at a position: digests keep what is right from being written again."""
         del position, drafts
         self._folder.names()  # raises when there is no folder: then nothing below it is absent
-        given = Scratch()
-        if since is not None:
-            try:
-                yield from self._changed(collection, known, given)
+        if since is not None and not known.failing():
+            with suppress(_InDoubt):
+                yield from self._reading(_Pass(self._folder.look(collection), known, whole=False))
                 return
-            except _ReadAll:
-                pass
-        yield from self._whole(collection, known, given)
+        yield from self._reading(_Pass(self._folder.look(collection), known, whole=True))
 
     def confirm(self, collection: Collection, tasks: Sequence[str]) -> dict[str, Gone]:
         """Those that the last reading did not find, if the files are still the very same ones; else everything is read once more."""
         self._folder.names()
         if not tasks:
             return {}
-        held = self._proofs.get(collection.id)
-        if held is None or held.files != self._files_now(collection):
-            held = self._scan(collection)
-        return dict.fromkeys(held.lacks(tasks), Gone.DELETED) if held is not None else {}
+        proof, now = self._proofs.get(collection.id), self._folder.look(collection)
+        deque(self._folder.walk(now), 0)
+        if now.doubt:
+            return {}
+        if proof is None or proof.files != now.proof:
+            proof = self._scan(collection)
+        held = proof.ids.get(tasks)
+        return {task: Gone.DELETED for task in tasks if (task in held) is proof.missing}
 
     def confirm_collection(self, collection: Collection) -> bool:
         """Whether its folder (of `default`: every file of the root) is gone while the root can be read."""
@@ -148,235 +149,172 @@ class Source:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _files_now(self, collection: Collection) -> bytes | None:
-        look = Look(collection)
-        deque(self._folder.walk(look), 0)
-        return None if look.doubt else look.proof
-
-    def _scan(self, collection: Collection) -> _Proof | None:
+    def _scan(self, collection: Collection) -> _Proof:
         """Which ids there are, and nothing else."""
-        look = Look(collection)
-        seen = _Seen(look, Scratch())
-        for file in chain.from_iterable(self._folder.walk(look)):
-            for group in self._read(look, file):
-                seen.admit(file, group)
-        return None if look.doubt else self._proved(look, seen.lacks)
-
-    def _proved(self, look: Look, lacks: Callable[[Sequence[str]], list[str]]) -> _Proof:
-        self._proofs[look.collection.id] = proof = _Proof(look.proof, lacks)
+        look, ids = self._folder.look(collection), Scratch()
+        ids.put((found.task.id, b"") for file in self._folder.walk(look) for found in self._read(look, file))
+        proof = _Proof(look.proof, Scratch(), missing=True) if look.doubt else _Proof(look.proof, ids, missing=False)
+        self._proofs[collection.id] = proof
         return proof
 
-    def _read(self, look: Look, file: File) -> Iterator[list[_Found]]:
-        """The file's tasks in groups, at least one (maybe empty) when it was read to its end."""
+    def _reading(self, one: _Pass) -> Iterator[Batch]:
+        """What changed, what failed, what is missing. Raises _InDoubt."""
+        look = one.look
+        one.sort(self._folder.walk(look))
+        owed = _OWED in one.flags
+        if one.opens and not owed:
+            owed = True
+            yield Batch(notes={_OWED: b""})  # before any Entry: whatever ends this reading, the next one looks for what is missing
+        for page in _pages(self._items(one)):
+            batch = one.batch(page)
+            if batch.tasks or batch.notes:
+                yield batch
+        if look.failed:
+            yield Batch(failed=look.failed)
+        clean = not look.doubt
+        if clean and one.scan:
+            lost = Scratch()
+            for batch in one.lost():
+                clean = False
+                lost.put((id_, b"") for id_ in batch.missing)
+                yield batch
+            self._proofs[look.collection.id] = _Proof(look.proof, lost, missing=True)
+        notes: dict[str, bytes | None] = {_OWED: None} if clean and owed else {}
+        if _SHARED in one.flags and not one.shared and not look.doubt:
+            notes[_SHARED] = None
+        yield Batch(notes=notes, cursor=look.newest)
+
+    def _items(self, one: _Pass) -> Iterator[_Found | _Note]:
+        """What the files to open give, newest first; a file's note comes after its last task."""
+        for packed in one.order.items(descending=True):
+            file, ids = File.unpack(*packed), blake2b(digest_size=8)
+            for found in self._read(one.look, file):
+                ids.update(found.task.id.encode("utf-8", "surrogatepass") + b"\0")
+                yield found
+            one.scan |= file.note[8:16] not in {b"", ids.digest()}
+            yield _Note(file.name, file.stamp[:8] + ids.digest() + (b"?" if file.fresh else b""))
+
+    def _read(self, look: Look, file: File) -> Iterator[_Found]:
+        """The file's tasks; whatever can't be read is told to the Look."""
         self._folder.requests += 1
-        group: list[_Found] = []
-        size = 0
         try:
-            # never waits, should the file have become a pipe
-            with os.fdopen(os.open(self._folder.path(look.collection) / file.name, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
-                for piece in pieces(stream, lines_only=not file.name.lower().endswith(".json")):
+            opened = os.open(f"{look.top}/{file.name}", os.O_RDONLY | os.O_NONBLOCK)  # never waits, should the file have become a pipe
+            try:
+                for piece in pieces(_stream(opened), lines_only=not file.name.lower().endswith(".json")):
                     look.doubt |= piece.line and file.fresh
-                    if (found := self._task(look, file, piece)) is not None:
-                        group.append(found)
-                        size += found.size
-                    if len(group) >= _CHUNK or size >= _PAGE:
-                        yield group
-                        group, size = [], 0
-                unchanged = stamp_of(os.fstat(stream.fileno())) == file.stamp
+                    if (found := _task(look, file, piece)) is not None:
+                        yield found
+                if stamp_of(file.name, os.fstat(opened)) != file.stamp:
+                    look.fail(file.name, "changed while it was being read; the next Run reads it again")
+            finally:
+                os.close(opened)
         except OSError as error:
             look.fail(file.name, f"can't be read: {error.strerror}")
         except TaskError as error:
             look.fail(file.name, str(error))
-        else:
-            if unchanged:
-                yield group
-            else:
-                look.fail(file.name, "changed while it was being read; the next Run reads it again")
-            return
-        if group:
-            yield group
-
-    def _task(self, look: Look, file: File, piece: Piece) -> _Found | None:
-        try:
-            body = cast("dict[str, object]", parse(piece.data, unique=True))
-            id_ = _id_of(body, file, piece)
-        except TaskError as error:
-            look.fail(file.name, f"{piece.where}{error}")
-            return None
-        activity = last_activity(body)
-        revision = Revision(created_at(body), file.modified // 1000 if activity is None else activity, (file.origin,))
-        return _Found(Task(id_, revision, body, counts(body)), len(piece.data), blake2b(piece.data, digest_size=8).digest())
-
-    def _batches(self, look: Look, files: Iterable[File], admit: _Admit) -> Iterator[Batch]:
-        """What these files give; a file's note comes with its last task. What was admitted is yielded even when _ReadAll follows."""
-        page = _Page([], {})
-        try:
-            for file in files:
-                single, number, before = b"", 0, len(look.failed)
-                for group in self._read(look, file):
-                    page.add(admit(file, group))
-                    number += len(group)
-                    single = _text(group[0].task.id) if group else single
-                    if len(page.tasks) >= _CHUNK or page.size >= _PAGE:
-                        look.split = True
-                        yield Batch(tasks=page.tasks, notes={**page.notes, _OWED: b""})  # should its end, and its note, never come
-                        page = _Page([], {})
-                if len(look.failed) > before:
-                    page.notes[_OWED] = b""
-                else:
-                    page.notes[file.name] = (_UNSETTLED if file.fresh else file.stamp) + (single if number == 1 else b"")
-        except _ReadAll:
-            yield Batch(tasks=page.tasks, notes=page.notes)
-            raise
-        yield Batch(tasks=page.tasks, notes=page.notes)
-
-    def _changed(self, collection: Collection, known: Known, given: Scratch) -> Iterator[Batch]:
-        """An incremental reading by notes; what it yields is put into `given`. Raises _ReadAll when notes can't tell."""
-        look, missing = Look(collection), Scratch()
-        news = _News(known, given)
-        yield from self._batches(look, news.files(self._folder.walk(look)), news.admit)
-        # a task of a file that was read in parts may have failed after the file's note was recorded; what an earlier reading could not prove is owed
-        if news.failing or (_OWED in news.flags and not look.doubt):
-            raise _ReadAll
-        yield Batch(failed=look.failed)
-        if news.met != news.expected and not look.doubt:
-            for notes in _chunks(known.all_notes()):
-                lost, over = self._lost(look, known, dict(notes), shared=_SHARED in news.flags)
-                missing.put((ascii(id_), b"") for id_ in lost)
-                yield _missed(look, lost, over)
-            self._proved(look, lambda ids: _held(missing, ids))
-        owed: dict[str, bytes | None] = {_OWED: b""} if look.doubt else {_OWED: None} if look.split else {}
-        yield Batch(notes=owed, cursor=look.newest)
-
-    def _lost(self, look: Look, known: Known, notes: dict[str, bytes], *, shared: bool) -> tuple[list[str], dict[str, bytes | None]]:
-        """Ids whose file is gone, or that an earlier reading missed; and the notes to forget."""
-        folder, proof = self._folder.path(look.collection), look.proof
-        missed = {name: name.removeprefix(_GONE) for name in notes if name.startswith(_GONE)}
-        removed = {name: _id(note[8:]) for name, note in notes.items() if name[0] != "/" and not os.path.lexists(folder / name)}
-        live = {id_ for id_, entry in known.entries([*missed.values(), *removed.values()]).items() if not entry.kept}
-        if any(shared or len(notes[name]) == len(_UNSETTLED) for name in removed):
-            raise _ReadAll  # another file may have the task, or more than one is lost
-        if any(id_ in live and notes[name] != proof for name, id_ in missed.items()):
-            raise _ReadAll  # files came or went since: the id may be back
-        return sorted(live), dict.fromkeys([*removed, *(name for name, id_ in missed.items() if id_ not in live)])
-
-    def _whole(self, collection: Collection, known: Known, given: Scratch) -> Iterator[Batch]:
-        """Every file, newest first, so that the first to give an id is the one that counts."""
-        look, order, later = Look(collection), Scratch(), Scratch()
-        for chunk in self._folder.walk(look):
-            order.put((file.newest_first(), file.pack()) for file in chunk)
-        seen = _Seen(look, given)
-        for batch in self._batches(look, (File.unpack(packed) for _, packed in order.items()), seen.admit):
-            # recorded at the end alone: a reading that was killed must be repeated, or what it would have missed is never found
-            later.put((os.fsencode(name).hex(), note) for name, note in batch.notes.items() if note)
-            yield replace(batch, notes={_OWED: b""})
-        yield Batch(failed=look.failed)
-        if not look.doubt:
-            for ids in _chunks(chain(known.all_ids(), known.failing())):
-                yield _missed(look, seen.lacks(ids), {})
-            self._proved(look, seen.lacks)
-            for notes in _chunks(known.all_notes()):
-                yield Batch(notes=dict.fromkeys(self._over(look, known, seen, [name for name, _ in notes])))
-        for pairs in _chunks(later.items()):
-            yield Batch(notes={os.fsdecode(bytes.fromhex(name)): note for name, note in pairs})
-        yield Batch(notes={_SHARED: b"" if seen.shared else None, _OWED: b"" if look.doubt else None}, cursor=look.newest)
-
-    def _over(self, look: Look, known: Known, seen: _Seen, names: Sequence[str]) -> list[str]:
-        """Notes of files that are gone, and of missing ids that came back or whose Entry is gone."""
-        folder = self._folder.path(look.collection)
-        ids = {name.removeprefix(_GONE): name for name in names if name.startswith(_GONE)}
-        lacking, held = seen.lacks(list(ids)), known.entries(list(ids))
-        kept = {id_ for id_ in lacking if id_ in held and not held[id_].kept}
-        over = [name for id_, name in ids.items() if id_ not in kept]
-        return over + [name for name in names if name[0] != "/" and not os.path.lexists(folder / name)]
 
 
-class _News:
-    """Which files an incremental reading opens, and whether what they give can be told from notes and Entries."""
+class _Pass:
+    """What one reading opens, admits and finds missing.
 
-    def __init__(self, known: Known, given: Scratch) -> None:
-        self._known = known
-        self._given = given
-        self.expected = known.note_count()  # before this reading records its own
+    flags: as they were noted; order: the files to open; opens: whether there are any; shared: some id is given by two files; scan: something may be
+    missing.
+    """
+
+    def __init__(self, look: Look, known: Known, *, whole: bool) -> None:
+        self.look, self._known, self._whole = look, known, whole
+        self.order, self.opens = Scratch(), False
         self.flags = known.notes(_FLAGS)
-        self.met = len(self.flags)
-        self.failing = set(known.failing())
+        self.shared = not whole and _SHARED in self.flags
+        self.scan = next(chain(known.all_ids(), known.failing()), None) is not None if whole else _OWED in self.flags
+        self._over = False  # some notes are of files that are gone
+        self._unopened = array("Q")  # versions, sorted
+        self._seen = Scratch()
 
-    def files(self, chunks: Iterable[Sequence[File]]) -> Iterator[File]:
-        for chunk in chunks:
+    def sort(self, files: Iterable[File]) -> None:
+        """Tell the files to open from those that were read already."""
+        expected, met, unopened = self._known.note_count(), len(self.flags), array("Q")
+        for chunk in _chunks(files):
             notes = self._known.notes([file.name for file in chunk])
-            self.met += len(notes)
+            met += len(notes)
+            changed = []
             for file in chunk:
                 note = notes.get(file.name, b"")
-                if note[:8] == file.stamp:
-                    continue
-                if note and (_SHARED in self.flags or len(note) == len(_UNSETTLED)):
-                    raise _ReadAll
-                yield file._replace(note=note)
+                if self._whole or note[:8] + note[16:] != file.stamp[:8]:
+                    changed.append(file._replace(note=note))
+                else:
+                    unopened.append(_version(file.stamp))
+            self.order.put(file.pack() for file in changed)
+            self.opens |= bool(changed)
+        self._over = met != expected
+        self.scan |= self._over
+        self._unopened = array("Q", sorted(unopened))
 
-    def admit(self, file: File, group: Sequence[_Found]) -> Sequence[_Found]:
-        ids = [found.task.id for found in group]
-        keys = [ascii(id_) for id_ in ids]
-        held = [] if file.note else [entry for entry in self._known.entries(ids).values() if not entry.kept]
-        if file.note and [_text(id_) for id_ in ids] != [file.note[8:]]:
-            raise _ReadAll  # the one task it gave is lost, or it gives more now
-        if any(len(ids) > 1 or entry.revision.counters != (file.origin,) for entry in held):
-            raise _ReadAll  # another file gave it, or this one may have given more
-        if len(set(ids)) < len(ids) or self._given.get(keys):
-            raise _ReadAll
-        self._given.put((key, _mark(file, found)) for key, found in zip(keys, group, strict=True))
-        self.failing.difference_update(ids)
-        return group
-
-
-class _Seen:
-    """The ids a whole reading met. shared: some of them in two files; given: what was yielded already, not to be yielded again."""
-
-    def __init__(self, look: Look, given: Scratch) -> None:
-        self._look = look
-        self._given = given
-        self._ids = Scratch()
-        self.shared = False
-
-    def admit(self, file: File, group: Sequence[_Found]) -> Sequence[_Found]:
-        keys = [ascii(found.task.id) for found in group]
-        held, given = self._ids.get(keys), self._given.get(keys)
-        first: dict[str, _Found] = {}
-        for key, found in zip(keys, group, strict=True):
-            mark = _mark(file, found)
-            before = held.setdefault(key, mark)
-            if before is mark:
-                first[key] = found
+    def batch(self, page: Sequence[_Found | _Note]) -> Batch:
+        """The tasks of a page that no newer file gave, and its notes. Raises _InDoubt."""
+        marks = {found.task.id: found.mark for found in reversed(page) if isinstance(found, _Found)}
+        if not self._whole and any(not entry.kept and (self.shared or self._stands(entry)) for entry in self._known.entries(list(marks)).values()):
+            raise _InDoubt
+        first, tasks = self._seen.add(marks), dict[str, Task]()
+        for task, _, name, mark in (found for found in page if isinstance(found, _Found)):
+            before = first[task.id]
+            if before == mark:
+                tasks[task.id] = task
             elif before[:6] != mark[:6]:
                 self.shared = True
-            elif before != mark:
-                self._look.fail(file.name, f"id {found.task.id} stands twice in this file, and not the same", task=found.task.id)
-        self._ids.put((key, held[key]) for key in first)
-        return [found for key, found in first.items() if given.get(key) != held[key]]
+            else:
+                self.look.fail(name, f"id {task.id} stands twice in this file, and not the same")
+        notes: dict[str, bytes | None] = {_SHARED: b""} if self.shared else {}
+        notes.update((note.name, note.value) for note in page if isinstance(note, _Note) and note.name not in self.look.bad)
+        return Batch(tasks=list(tasks.values()), notes=notes)
 
-    def lacks(self, ids: Sequence[str]) -> list[str]:
-        held = set(_held(self._ids, ids))
-        return [id_ for id_ in ids if id_ not in held]
+    def lost(self) -> Iterator[Batch]:
+        """Ids that no file gives any more, and notes of files that are gone. Raises _InDoubt."""
+        for ids in _chunks(chain(self._known.all_ids(), self._known.failing())):
+            seen = self._seen.get(ids)
+            rest = [id_ for id_ in dict.fromkeys(ids) if id_ not in seen]
+            held = self._known.entries(rest)
+            missing = [id_ for id_ in rest if id_ not in held or not self._stands(held[id_])]
+            if missing and self.shared and not self._whole:
+                raise _InDoubt
+            if missing:
+                yield Batch(missing=missing, notes={_OWED: b""})
+        for notes in _chunks(self._known.all_notes() if self._over else ()):
+            over = [name for name, _ in notes if name not in _FLAGS and not os.path.lexists(f"{self.look.top}/{name}")]
+            if over:
+                yield Batch(notes={_OWED: b"", **dict.fromkeys(over)})
+
+    def _stands(self, entry: Entry) -> bool:
+        """Whether a file that was not opened gave this task."""
+        version = next(iter(entry.revision.counters), -1)  # none: another kind of Source wrote it
+        at = bisect_left(self._unopened, version)
+        return at < len(self._unopened) and self._unopened[at] == version
 
 
-def _held(scratch: Scratch, ids: Sequence[str]) -> list[str]:
-    found = scratch.get([ascii(id_) for id_ in ids])
-    return [id_ for id_ in ids if ascii(id_) in found]
+def _version(stamp: bytes) -> int:
+    """The 48 bits of a stamp that a Revision can hold."""
+    return int.from_bytes(stamp[:6])
 
 
-def _mark(file: File, found: _Found) -> bytes:
-    """Which file gave a task, and which bytes."""
-    return file.origin.to_bytes(6) + found.digest
+def _stream(opened: int) -> BinaryIO:
+    head = os.read(opened, _SMALL)
+    if len(head) == os.fstat(opened).st_size:
+        return BytesIO(head)
+    os.lseek(opened, 0, os.SEEK_SET)
+    return os.fdopen(opened, "rb", closefd=False)
 
 
-def _missed(look: Look, missing: Sequence[str], over: Mapping[str, bytes | None]) -> Batch:
-    return Batch(missing=missing, notes={**over, **{_GONE + id_: look.proof for id_ in missing}})
-
-
-def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
-    rest = iter(items)
-    while chunk := list(islice(rest, _CHUNK)):
-        yield chunk
+def _task(look: Look, file: File, piece: Piece) -> _Found | None:
+    try:
+        body = cast("dict[str, object]", parse(piece.data, unique=True))
+        id_ = _id_of(body, file, piece)
+    except TaskError as error:
+        look.fail(file.name, f"{piece.where}{error}")
+        return None
+    activity = last_activity(body)
+    revision = Revision(created_at(body), file.modified // 1000 if activity is None else activity, (_version(file.stamp),))
+    mark = file.stamp[:6] + hash(piece.data).to_bytes(8, signed=True)  # compared within this process only
+    return _Found(Task(id_, revision, body, counts(body)), len(piece.data), file.name, mark)
 
 
 def _id_of(body: object, file: File, piece: Piece) -> str:
@@ -391,9 +329,19 @@ def _id_of(body: object, file: File, piece: Piece) -> str:
     return file.name.rpartition(".")[0]
 
 
-def _text(id_: str) -> bytes:
-    return id_.encode("utf-8", "surrogatepass")
+def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(items)
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk
 
 
-def _id(data: bytes) -> str:
-    return data.decode("utf-8", "surrogatepass")
+def _pages(items: Iterable[_Found | _Note]) -> Iterator[list[_Found | _Note]]:
+    """As much as one Batch holds."""
+    page, size = list[_Found | _Note](), 0
+    for item in items:
+        page.append(item)
+        size += item.size
+        if len(page) >= _ITEMS or size >= _PAGE:
+            yield page
+            page, size = [], 0
+    yield page

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import BinaryIO, NamedTuple
 
 from syncd.errors import TaskError
@@ -48,13 +49,9 @@ def _lines_or_one(stream: BinaryIO, first: bytes, *, lines_only: bool) -> Iterat
     if not second:
         yield Piece(_some(first), alone=True, line=lines_only)
     elif _closed(first) or second.startswith(b"{"):
-        yield Piece(first, "line 1: ", line=True)
-        number = 2
-        while second:
-            if second.strip(_SPACE):
-                yield Piece(second, f"line {number}: ", line=True)
-            second = stream.readline()
-            number += 1
+        for number, line in enumerate(chain((first, second), stream), 1):
+            if line.strip(_SPACE):
+                yield Piece(line, f"line {number}: ", line=True)
     else:
         yield Piece(first + second + stream.read(), alone=True)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncd.errors import SourceError, TaskError
-from syncd.model import Collection, Counts, Kind, Report, Status
-from syncd.sources import files, folder, rows
+from syncd.checkpoint.base import Commit, Lease
+from syncd.errors import SourceError, TargetError, TaskError
+from syncd.model import Collection, Counts, Failure, Kind, Report, Status
+from syncd.sources import files, files_folder, rows
 from syncd.sources.split import pieces
 from syncd.targets import local
 from tests.fakes.follower import Follower
@@ -268,8 +270,8 @@ def test_an_array_or_object_is_whole_or_not_so_it_is_believed_at_once(world: Wor
 
 
 def test_a_second_write_that_leaves_the_same_stamp_is_seen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "stamp_of", lambda found: b"12345678")
-    monkeypatch.setattr(files, "stamp_of", lambda found: b"12345678")
+    monkeypatch.setattr(files_folder, "stamp_of", lambda name, found: b"0123456789abcdef")
+    monkeypatch.setattr(files, "stamp_of", lambda name, found: b"0123456789abcdef")
     world.write("c/1.json", task(1, "a"))
     world.clock.micros = time.time_ns() // 1000
     ok(world.run(), written=1)
@@ -485,6 +487,7 @@ steps = st.one_of(
     st.tuples(st.just("spoil"), st.sampled_from(NAMES), files_of_ids),
     st.tuples(st.just("run"), st.sampled_from(["", "", "guarded", "full"])),
     st.tuples(st.just("run"), st.just("killed"), st.integers(1, 5)),
+    st.tuples(st.just("spoilt_run"), st.sampled_from(["refused", "broken"]), st.integers(0, 3)),
 )
 
 
@@ -531,6 +534,28 @@ class History:
         assert not lost & self.truth().keys(), "a task that is there was deleted"
         if self.spoilt():
             assert not lost, "a file that can't be read proves nothing"
+
+    def spoilt_run(self, how: str, at: int) -> None:
+        """The Target refuses the first task of a Batch; or it breaks, so that what is durable is recorded, and no note from there on."""
+        checkpoint, left = self.follower.checkpoint, at
+
+        def commit(lease: Lease, collection: str, commit: Commit) -> None:
+            nonlocal left
+            left -= bool(commit.entries) or how == "broken"
+            if left == -1 and how == "refused" and commit.entries:
+                first, *rest = commit.entries
+                commit = replace(commit, entries=rest, failed=[Failure("c", first.task, "refused")], notes={})
+                self.follower.files.pop(first.task)
+                self.follower.files.update({first.task: before[first.task]} if first.task in before else {})
+            if left == -1 and how == "broken":
+                real(lease, collection, replace(commit, notes={}))
+                raise TargetError("broken")
+            real(lease, collection, commit)
+
+        before, real = dict(self.follower.files), checkpoint.commit
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(TargetError):
+            patch.setattr(checkpoint, "commit", commit)
+            self.follower.run()
 
     def mend(self, name: str) -> None:
         if (self.home / name) in self.spoilt():

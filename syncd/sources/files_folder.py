@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +20,13 @@ from syncd.model import Collection, Failure
 ROOT = "default"  # the Collection of the root's own files
 SUFFIXES = (".json", ".ndjson", ".jsonl")
 
-_CHUNK = 500  # files handed over at a time
 _FRESH = 2 * SECOND  # how lately a file may have been written to be trusted: a second write could leave the same stamp
 
 
 class File(NamedTuple):
-    """name: relative to its Collection; stamp: 8 bytes that change with the file; modified: nanoseconds; fresh: written a moment ago."""
+    """name: relative to its Collection; stamp: 16 bytes that change with the file; modified: nanoseconds; fresh: written a moment ago;
+    note: what was remembered of it.
+    """
 
     name: str
     stamp: bytes
@@ -34,47 +34,40 @@ class File(NamedTuple):
     fresh: bool
     note: bytes = b""
 
-    @property
-    def origin(self) -> int:
-        """48 bits of its name."""
-        return int.from_bytes(blake2b(os.fsencode(self.name), digest_size=6).digest())
-
-    def newest_first(self) -> str:
-        """Sorts the greatest (modified, name) first; hex digits are below `~`, so a longer name comes before its beginning."""
-        return f"{2**64 - self.modified:020d}{bytes(255 - byte for byte in os.fsencode(self.name)).hex()}~"
-
-    def pack(self) -> bytes:
-        """For `unpack`."""
-        return self.stamp + bytes([self.fresh]) + self.modified.to_bytes(8, signed=True) + os.fsencode(self.name)
+    def pack(self) -> tuple[str, bytes]:
+        """For `unpack`; sorts by time of modification, then name."""
+        return f"{self.modified + 2**63:020d}{self.name}", self.stamp + bytes([self.fresh]) + self.note
 
     @staticmethod
-    def unpack(data: bytes) -> File:
+    def unpack(key: str, value: bytes) -> File:
         """What was packed."""
-        return File(os.fsdecode(data[17:]), data[:8], int.from_bytes(data[9:17], signed=True), fresh=bool(data[8]))
+        return File(key[20:], value[:16], int(key[:20]) - 2**63, bool(value[16]), value[17:])
 
 
 @dataclass(slots=True)
 class Look:
-    """What one reading of a Collection saw so far. doubt: it can't prove that anything is absent; newest: microseconds;
-    split: a file's tasks came in more than one Batch.
+    """What one reading of a Collection saw so far. top: its folder; doubt: it can't prove that anything is absent; bad: names of what failed;
+    newest: microseconds.
     """
 
     collection: Collection
+    top: str
     failed: list[Failure] = field(default_factory=list)
+    bad: set[str] = field(default_factory=set)
     doubt: bool = False
-    split: bool = False
     newest: int = 0
-    total: int = 0  # of the digests of all names and stamps: order does not matter
+    total: int = 0  # of all stamps: order does not matter
 
     @property
     def proof(self) -> bytes:
         """16 bytes, the same for the same files only."""
         return (self.total % 2**128).to_bytes(16)
 
-    def fail(self, name: str, what: str, *, task: str | None = None) -> None:
+    def fail(self, name: str, what: str) -> None:
         """A file, a folder or a part of one could not be read."""
         self.doubt = True
-        self.failed.append(Failure(self.collection.id, task, f"{_shown(f'{self.collection.title}/{name}')}: {what}"))
+        self.bad.add(name)
+        self.failed.append(Failure(self.collection.id, None, f"{_shown(f'{self.collection.title}/{name}')}: {what}"))
 
 
 class Folder:
@@ -106,59 +99,56 @@ class Folder:
         """Whether the Collection's folder (of `default`: every file of the root) is proved absent."""
         return collection.id not in self.names() and not os.path.lexists(self._root / collection.id)
 
-    def path(self, collection: Collection) -> Path:
-        """Where the Collection's files are."""
+    def look(self, collection: Collection) -> Look:
+        """The beginning of a reading."""
         below = self._root / collection.id
-        return below if collection.id != ROOT or below.is_dir() else self._root
+        return Look(collection, str(below if collection.id != ROOT or below.is_dir() else self._root))
 
-    def walk(self, look: Look) -> Iterator[list[File]]:
-        """Every file of the Collection, some hundred at a time."""
-        files = self._files(look)
-        while chunk := list(islice(files, _CHUNK)):
-            yield chunk
-
-    def _files(self, look: Look) -> Iterator[File]:
-        top = self.path(look.collection)
+    def walk(self, look: Look) -> Iterator[File]:
+        """Every file of the Collection."""
+        deep = look.top != str(self._root)
         pending: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
         while pending:
             below, above = pending.pop()
             self.requests += 1
             try:
-                here = (top / below).stat()
-                if (here.st_dev, here.st_ino) in above:  # a link to a folder around it
+                found = os.stat(f"{look.top}/{below}")  # noqa: PTH116 - a Path costs more than the call
+                here = (found.st_dev, found.st_ino)
+                if here in above:  # a link to a folder around it
                     continue
-                with os.scandir(top / below) as entries:
+                with os.scandir(f"{look.top}/{below}") as entries:
                     for entry in entries:
-                        name = f"{below}{entry.name}"
+                        name = below + entry.name
                         if entry.name.startswith("."):
                             continue
                         if not entry.is_dir():
                             yield from self._file(look, name, entry)
-                        elif top != self._root:
-                            pending.append((f"{name}/", above | {(here.st_dev, here.st_ino)}))
+                        elif deep:
+                            pending.append((f"{name}/", above | {here}))
             except OSError as error:
                 look.fail(below, f"this folder can't be listed: {error.strerror}")
 
-    def _file(self, look: Look, name: str, entry: os.DirEntry[str]) -> Iterator[File]:
+    def _file(self, look: Look, name: str, entry: os.DirEntry[str]) -> Sequence[File]:
         if not name.lower().endswith(SUFFIXES):
-            return
+            return ()
         try:
             found = entry.stat()
         except OSError as error:
             look.fail(name, f"can't be read: {error.strerror}")
-            return
-        if stat.S_ISREG(found.st_mode):
-            stamp = stamp_of(found)
-            look.newest = max(look.newest, found.st_mtime_ns // 1000)
-            look.total += int.from_bytes(blake2b(os.fsencode(name) + b"\0" + stamp, digest_size=16).digest())
-            age = self._clock.now() - max(found.st_mtime_ns, found.st_ctime_ns) // 1000
-            yield File(name, stamp, found.st_mtime_ns, fresh=abs(age) < _FRESH)
+            return ()
+        if not stat.S_ISREG(found.st_mode):
+            return ()
+        stamp = stamp_of(name, found)
+        look.newest = max(look.newest, found.st_mtime_ns // 1000)
+        look.total += int.from_bytes(stamp)
+        age = self._clock.now() - max(found.st_mtime_ns, found.st_ctime_ns) // 1000
+        return (File(name, stamp, found.st_mtime_ns, abs(age) < _FRESH),)
 
 
-def stamp_of(found: os.stat_result) -> bytes:
-    """Of size, times and inode."""
-    facts = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
-    return blake2b(facts.encode(), digest_size=8).digest()
+def stamp_of(name: str, found: os.stat_result) -> bytes:
+    """Of name, size, times and inode."""
+    facts = f"{name}\0{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
+    return blake2b(facts.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
 def is_text(name: str) -> bool:
