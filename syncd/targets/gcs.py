@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC
-from functools import partial
+from functools import cache, partial
 from html import unescape
 from http import HTTPStatus
 from pathlib import Path
@@ -17,63 +17,42 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from obstore.store import GCSStore
-from pydantic import field_validator
 
 from syncd.clock import Clock
 from syncd.errors import TargetError
-from syncd.fields import Duration, Fields
-from syncd.retry import Retry
-from syncd.targets.base import checked_prefix
-from syncd.targets.objects import CLIENT, NO_RETRY, ObjectTarget, Place
+from syncd.targets.objects import ObjectConfig, ObjectTarget, Place, open_store, place_name
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, GCSConfig, GCSCredential
+    from obstore.store import GCSConfig, GCSCredential
 
 _SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
 _HINT = "Check the account this target runs as, and that it may get, create, delete and list objects (role Storage Object User)"
 
 
-class Config(Fields):
+class Config(ObjectConfig):
     """A bucket of Google Cloud Storage."""
 
     type: Literal["gcs"]
-    bucket: str
-    prefix: str = ""
-    """Stands before every key; a slash is added."""
     service_account_file: Path | None = None
     """Default: application default credentials."""
     endpoint: str | None = None
     """Another URL than Google's, for tests; without `service_account_file` nothing is signed there."""
-    concurrency: int = 64
-    """Uploads at a time."""
-    retry_for: Duration = 60.0
-    """How long a request is tried again."""
-
-    _prefix = field_validator("prefix")(checked_prefix)
 
 
 def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every edge is opened by `open`
-    """The Target; asks nobody anything yet."""
-    anonymous = config.endpoint is not None and config.service_account_file is None
-    settings: GCSConfig = {"base_url": config.endpoint.rstrip("/")} if config.endpoint else {}
-    options: ClientConfig = {**CLIENT, "allow_http": (config.endpoint or "").startswith("http://")}
-    token = _nobody if anonymous else _provider(config.service_account_file)
-    store = GCSStore(
-        config.bucket,
-        config=settings,
-        client_options=options,
-        retry_config=NO_RETRY,
-        credential_provider=token,
-    )
+    """The Target; asks nobody anything yet. Raises TargetError when it can't be made of this config and environment."""
+    token = _nobody if config.endpoint and not config.service_account_file else _provider(config.service_account_file)
+    settings: GCSConfig = {"base_url": config.endpoint} if config.endpoint else {}
     place = Place(
-        name=f"gs://{config.bucket}/{config.prefix}".rstrip("/") + (f"?endpoint={config.endpoint.rstrip('/')}" if config.endpoint else ""),
+        name=place_name("gs", config),
         prefix=config.prefix,
         attributes={},
         bulk_delete=False,
         credentials_hint=_HINT,
         abort=partial(_abort, config, token),
     )
-    return ObjectTarget(store, place, Retry(clock, retry_for=config.retry_for, exhausted=TargetError), config.concurrency)
+    store = open_store(partial(GCSStore, config=settings, credential_provider=token), place.name, config)
+    return ObjectTarget(store, place, config, clock)
 
 
 def _abort(config: Config, token: Callable[[], GCSCredential], path: str) -> None:
@@ -81,7 +60,7 @@ def _abort(config: Config, token: Callable[[], GCSCredential], path: str) -> Non
     from google.auth.exceptions import GoogleAuthError
     from google.auth.transport.requests import Request
 
-    bucket = f"{config.endpoint.rstrip('/') if config.endpoint else 'https://storage.googleapis.com'}/{config.bucket}"
+    bucket = f"{config.endpoint or 'https://storage.googleapis.com'}/{config.bucket}"
 
     def ask(method: str, address: str) -> str:
         answer = Request()(address, method=method, headers={"Authorization": f"Bearer {token()['token']}"}, timeout=60)
@@ -104,25 +83,24 @@ def _nobody() -> GCSCredential:
 
 def _provider(account: Path | None) -> Callable[[], GCSCredential]:
     """Tokens as obstore asks for them; the account is found at the first request."""
-    found: list[Any] = []  # google-auth ships no types
+    found = cache(partial(_credentials, account))
 
     def provide() -> GCSCredential:
         from google.auth.transport.requests import Request
 
-        if not found:
-            found.append(_credentials(account))
-        found[0].refresh(Request())
-        expiry = found[0].expiry
-        return {"token": found[0].token, "expires_at": expiry and expiry.replace(tzinfo=UTC)}
+        credentials = found()
+        credentials.refresh(Request())
+        expiry = credentials.expiry
+        return {"token": credentials.token, "expires_at": expiry and expiry.replace(tzinfo=UTC)}
 
     return provide
 
 
-def _credentials(account: Path | None) -> Any:
+def _credentials(account: Path | None) -> Any:  # google-auth ships no types
     if account is None:
         import google.auth
 
         return google.auth.default(scopes=_SCOPES)[0]
     from google.oauth2.service_account import Credentials
 
-    return Credentials.from_service_account_file(account, scopes=_SCOPES)  # type: ignore[no-untyped-call]  # google-auth ships no types
+    return Credentials.from_service_account_file(account, scopes=_SCOPES)  # type: ignore[no-untyped-call]  # as above

@@ -208,7 +208,7 @@ class LocalTarget:
 
     @contextlib.contextmanager
     def _guard(self, key: str) -> Iterator[None]:
-        """The one place where the system's errors become ours, and requests are counted."""
+        """The system's errors become ours here, and file operations are counted."""
         with self._lock:
             self.requests += 1
         try:
@@ -237,8 +237,10 @@ class LocalTarget:
                 folder = open_folder(self._root, path, make=True)
             dirty.add(path)
             for key in keys:
-                with self._guard(key):
+                try:
                     os.rename(self._moving[key], _split(key)[1], src_dir_fd=tmp.fd, dst_dir_fd=folder.fd)
+                except OSError as error:
+                    raise _translate(error, f"{self.place}/{key}") from error
         if dirty:
             with self._guard(""):
                 sync_folders(self._root, dirty)

@@ -1,7 +1,7 @@
 """The engine that every object store Target shares: obstore carries the bytes, syncd's Retry decides what is tried again and counts every try.
 
 One object per file. Each call is durable when it returns, so `flush` has nothing to do.
-Refuses to know a vendor's credentials or config (see s3.py, gcs.py) and to let obstore retry by itself: its own retries give up under a rate limit.
+Refuses to know a vendor's credentials (see s3.py, gcs.py) and to let obstore retry by itself: its own retries give up under a rate limit.
 obstore tells a failed request in prose only ("... status code: 503 ...: <Error><Code>SlowDown</Code>..."), and no Retry-After; `translate` reads it.
 """
 
@@ -18,63 +18,103 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, InvalidPathError
 from obstore.store import GCSStore, S3Store
+from pydantic import field_validator
 
+from syncd.clock import Clock
 from syncd.errors import AccessError, SyncdError, TargetError, TaskError, TransientError
+from syncd.fields import Duration, Fields
 from syncd.model import Stat
 from syncd.retry import Retry
-from syncd.targets.base import checked
+from syncd.targets.base import checked, checked_prefix
 
 if TYPE_CHECKING:  # types alone: obstore has them in its stubs only
     from obstore.store import ClientConfig, RetryConfig
 
 T = TypeVar("T")
+Store = TypeVar("Store", S3Store, GCSStore)
 
-NO_RETRY: Final[RetryConfig] = {"max_retries": 0, "retry_timeout": timedelta(0)}
-CLIENT: Final[ClientConfig] = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(seconds=60), "default_content_type": "application/json"}
+_NO_RETRY: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(0)}
+_CLIENT: ClientConfig = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(seconds=60), "default_content_type": "application/json"}
 
 _PAGE = 1000  # what stores give at most in one answer, to a listing and to a bulk deletion
-_UPLOADS = "_syncd/uploads/"  # names each key that is being uploaded in parts, for `sweep` to find
+_TMP = "_syncd/tmp/"  # for `sweep` to find: each file names a key that is being uploaded in parts, or is a probe
 _PART = 5 << 20  # bytes; the least that S3 takes as a part
 _ETAG_MAX = 64
 _FOREIGN = (BaseError, FileNotFoundError, ValueError)  # what obstore raises; ValueError: a path it can't represent
 
+_BUCKET = re.compile(r"[\w.:-]+", re.ASCII)
+_REFUSED = re.compile(r"DeleteObjects request failed for key (.*?): (.*)\(code: (\w+)\)", re.DOTALL)
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([^<]{1,100})</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]{1,300})")
 _HEX_MD5 = re.compile(r"[0-9a-f]{32}")
 
-_TRANSIENT_CODES = {
-    "SlowDown",
-    "ServiceUnavailable",
-    "InternalError",
-    "RequestTimeout",
-    "OperationAborted",
-    "ConditionalRequestConflict",
-    "BadDigest",
-}
+# Told with another status than theirs: as 400, or inside the answer to a bulk deletion.
+_TRANSIENT_CODES = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "BadDigest"}
+_ACCESS_CODES = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AccessDenied"}
 _TRANSIENT_STATUS = {408, 409, 429, 500, 502, 503, 504}
-_ACCESS_CODES = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"}
 _WHOLE_CODES = {
     "NoSuchBucket": "the bucket does not exist: check its name, region and endpoint, or create it",
     "PermanentRedirect": "the bucket is in another region: set `region`",
     "AuthorizationHeaderMalformed": "the bucket is in another region: set `region`",
-    "IllegalLocationConstraintException": "the bucket is in another region: set `region`",
     "InvalidBucketName": "no bucket can have this name: check `bucket`",
     "InvalidStorageClass": "the store knows no such storage class: check `storage_class`",
+    "InvalidObjectState": "an object was archived and can't be read: use a storage class, and lifecycle rules, that keep it readable",
     "RequestTimeTooSkewed": "the clocks differ too much: set this machine's clock",
 }
-# What went wrong below HTTP stands only in the debug part of the text.
+# What went wrong below HTTP; most of it stands in the debug part of the text alone.
 _NETWORK = {
+    "redirect without LOCATION": _WHOLE_CODES["PermanentRedirect"],
     "InvalidCertificate(": "its TLS certificate is not trusted; if a private authority signed it, set `ca_file`",
     "dns error": "its name can't be resolved",
     "Connection refused": "the connection was refused",
     "kind: Timeout": "it did not answer in time",
 }
+_HOPELESS = ("redirect without LOCATION", "InvalidCertificate(")
+
+
+class ObjectConfig(Fields):
+    """What the config of every object store says."""
+
+    type: str
+    bucket: str
+    prefix: str = ""
+    """Stands before every key; a slash is added."""
+    endpoint: str | None = None
+    """The store's URL, when it is not the vendor's own."""
+    concurrency: int = 64
+    """Uploads at a time."""
+    retry_for: Duration = 60.0
+    """How long a request is tried again."""
+
+    _prefix = field_validator("prefix")(checked_prefix)
+
+    @field_validator("bucket")
+    @classmethod
+    def _bucket(cls, name: str) -> str:
+        if not _BUCKET.fullmatch(name):
+            raise ValueError("write the name of the bucket alone; a folder in it is the `prefix`")
+        return name
+
+    @field_validator("endpoint")
+    @classmethod
+    def _endpoint(cls, url: str | None) -> str | None:
+        return url and checked_endpoint(url)
+
+
+def checked_endpoint(url: str) -> str:
+    """The URL of a store without a last slash. Raises ValueError, as obstore does worse."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0 or re.search(r"[@\s]", url):
+        raise ValueError("`endpoint` is a URL like https://storage.example.com, without user or password")
+    return url.rstrip("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +135,12 @@ class Place:
 class ObjectTarget:
     """The promises are those of `Target`."""
 
-    def __init__(self, store: S3Store | GCSStore, place: Place, retry: Retry, concurrency: int) -> None:
+    def __init__(self, store: S3Store | GCSStore, place: Place, config: ObjectConfig, clock: Clock) -> None:
         self.place = place.name
-        self.concurrency = concurrency
+        self.concurrency = config.concurrency
         self._at = place
         self._store = store
-        self._retry = retry
+        self._retry = Retry(clock, retry_for=config.retry_for, exhausted=TargetError)
         self._lock = threading.Lock()
         self._conditional: bool | None = None
 
@@ -139,7 +179,7 @@ class ObjectTarget:
             if len(first) < _PART:  # one request instead of three
                 obstore.put(self._store, path, first, attributes=self._at.attributes, use_multipart=False)
                 return
-            marker = _UPLOADS + sha256(key.encode()).hexdigest()
+            marker = _TMP + sha256(key.encode()).hexdigest()
             self.put(marker, key.encode())
             whole = itertools.chain((first,), rest)
             try:  # an error aborts the upload, of the store or of `chunks` alike; only a kill leaves it
@@ -155,11 +195,28 @@ class ObjectTarget:
         return self._call_existing(key, lambda: bytes(obstore.get(self._store, path).bytes()))
 
     def list(self, prefix: str) -> Iterator[Sequence[Stat]]:
-        pages = _Pages(self._store, self._at.prefix + prefix.rpartition("/")[0])
-        start = len(self._at.prefix)
-        while (page := self._call(None, pages.next)) is not None:
-            found = [Stat(item["path"][start:], item["size"], _etag(item["e_tag"])) for item in page]
-            yield [stat for stat in found if stat.key.startswith(prefix)]
+        begin = self._at.prefix + prefix
+        stream, last, ordered = None, "", True
+
+        def page() -> Sequence[obstore.ObjectMeta] | None:
+            """The next one; after a failure what comes behind the last path seen."""
+            nonlocal stream
+            if stream is None:
+                if not ordered:
+                    raise TargetError("the listing broke off, and this store lists in no order, so it can't be continued; run again")
+                stream = iter(obstore.list(self._store, begin.rpartition("/")[0] or None, offset=last or None, chunk_size=_PAGE))
+            try:
+                return next(stream, None)
+            except BaseError:
+                stream = None
+                raise
+
+        while (items := self._call(None, page)) is not None:
+            for item in items:
+                ordered = ordered and last < item["path"]
+                last = item["path"]
+            found = [item for item in items if item["path"].startswith(begin)]
+            yield [Stat(item["path"].removeprefix(self._at.prefix), item["size"], _etag(item["e_tag"])) for item in found]
 
     def copy(self, source: str, destination: str) -> bool:
         paths = self._path(source), self._path(destination)
@@ -171,22 +228,18 @@ class ObjectTarget:
         return self._call_existing(source, attempt) or False
 
     def delete(self, keys: Sequence[str]) -> None:
-        paths = {key: self._path(key) for key in keys}
+        paths = [self._path(key) for key in keys]
         if self._at.bulk_delete:
             for start in range(0, len(keys), _PAGE):
-                part = keys[start : start + _PAGE]
-                self._delete(f"{part[0]} and {len(part) - 1} more" if len(part) > 1 else part[0], [paths[key] for key in part])
-        elif len(keys) == 1:
-            self._delete(keys[0], paths[keys[0]])
+                self._delete(keys[start], paths[start : start + _PAGE])
         else:
-            with ThreadPoolExecutor(max_workers=min(16, self.concurrency)) as pool:
-                for _ in pool.map(lambda item: self._delete(*item), paths.items()):
-                    pass
+            with ThreadPoolExecutor(min(16, self.concurrency)) as pool:
+                list(pool.map(self._delete, keys, paths))  # the first failure cancels what has not begun
 
     def sweep(self) -> None:
-        for page in self.list(_UPLOADS):
+        for page in self.list(_TMP):
             for stat in page:
-                self._at.abort(self._path((self.get(stat.key) or b"").decode()))
+                self._at.abort(self._at.prefix + (self.get(stat.key) or b"").decode())
                 self.delete([stat.key])
 
     def close(self) -> None:
@@ -217,9 +270,9 @@ class ObjectTarget:
 
         return self._call(key, existing)
 
-    def _delete(self, named: str, paths: str | Sequence[str]) -> None:
+    def _delete(self, first: str, paths: str | Sequence[str]) -> None:
         try:
-            self._call_existing(named, lambda: obstore.delete(self._store, paths))
+            self._call_existing(first, lambda: obstore.delete(self._store, paths))
         except TaskError as error:
             raise TargetError(str(error)) from error
 
@@ -243,39 +296,29 @@ class ObjectTarget:
 
     def _probe(self) -> bool:
         """Create one key twice: a store may refuse the condition, or ignore it and answer 200 to both."""
-        key = f"_syncd/probe-{secrets.token_hex(8)}"
+        key = _TMP + secrets.token_hex(8)
         try:
-            return self._create(key, b"1") and not self._create(key, b"2")
+            return self._create(key, key.encode()) and not self._create(key, b"")
         except TaskError:
             return False
         finally:
             self.delete([key])
 
 
-class _Pages:
-    """A listing, page by page. After a failed page it goes on behind the last path seen if the store lists in order; else it fails for good."""
+def place_name(scheme: str, config: ObjectConfig) -> str:
+    """`Target.place` of a bucket."""
+    return f"{scheme}://{config.bucket}/{config.prefix}".rstrip("/") + (f"?endpoint={config.endpoint}" if config.endpoint else "")
 
-    def __init__(self, store: S3Store | GCSStore, folder: str) -> None:
-        self._store = store
-        self._folder = folder
-        self._last = ""
-        self._ordered = True
-        self._stream: Iterator[Sequence[obstore.ObjectMeta]] | None = None
 
-    def next(self) -> Sequence[obstore.ObjectMeta] | None:
-        if self._stream is None:
-            if not self._ordered:
-                raise TargetError("the listing broke off, and this store lists in no order, so it can't be continued; run again")
-            self._stream = iter(obstore.list(self._store, self._folder or None, offset=self._last or None, chunk_size=_PAGE))
-        try:
-            page = next(self._stream, None)
-        except BaseError:
-            self._stream = None
-            raise
-        for item in page or ():
-            self._ordered = self._ordered and self._last < item["path"]
-            self._last = item["path"]
-        return page
+def open_store(make: Callable[..., Store], name: str, config: ObjectConfig, ca_file: Path | None = None) -> Store:
+    """`make`, called with what all stores have in common. Raises TargetError when it can't be made of this config."""
+    options: ClientConfig = {**_CLIENT, "allow_http": (config.endpoint or "").startswith("http://")}
+    try:
+        if ca_file:
+            options["root_certificate"] = ca_file.read_bytes()
+        return make(config.bucket, client_options=options, retry_config=_NO_RETRY)
+    except (OSError, ValueError, BaseError) as error:
+        raise TargetError(f"{name} can't be opened: {_line(str(error))}") from None
 
 
 def translate(error: Exception, place: Place, key: str | None) -> SyncdError:
@@ -286,20 +329,18 @@ def translate(error: Exception, place: Place, key: str | None) -> SyncdError:
     if isinstance(error, ValueError):
         return TaskError(f"{place.name}: {key!r} can't be the name of an object: {_line(text)}")
     if "credential provider" in text:
-        return AccessError(
-            f"{place.name}: no credentials could be had: {_line(text.partition('credential provider: ')[2])}. {place.credentials_hint}"
-        )
+        reason = _line(text.partition("credential provider: ")[2])
+        return AccessError(f"{place.name}: no credentials could be had: {reason}. {place.credentials_hint}")
+    if refused := _REFUSED.search(text):
+        return _answered(place, refused[1].removeprefix(place.prefix), 200, refused[3], refused[2])
     if status := _STATUS.search(text):
-        return _answered(int(status[1]), text, place, key)
-    if "redirect without LOCATION" in text:
-        return TargetError(f"{place.name}: {_WHOLE_CODES['PermanentRedirect']}")
+        code, message = _CODE.search(text), _MESSAGE.search(text)
+        return _answered(place, key, int(status[1]), code[1] if code else "", message[1] if message else "")
     return _network(place, text, debug)
 
 
-def _answered(status: int, text: str, place: Place, key: str | None) -> SyncdError:
-    code = found[1] if (found := _CODE.search(text)) else ""
-    message = found[1].strip() if (found := _MESSAGE.search(text)) else ""
-    said = " ".join(part for part in (str(status), code, message) if part)
+def _answered(place: Place, key: str | None, status: int, code: str, message: str) -> SyncdError:
+    said = " ".join(part for part in (str(status), code, message.strip()) if part)
     where = f"{place.name}: {key}" if key else place.name
     if code in _WHOLE_CODES:
         return TargetError(f"{place.name}: {_WHOLE_CODES[code]} ({said})")
@@ -313,10 +354,10 @@ def _answered(status: int, text: str, place: Place, key: str | None) -> SyncdErr
 
 
 def _network(place: Place, text: str, debug: str) -> SyncdError:
-    sign = next((sign for sign in _NETWORK if sign in debug), "")
+    sign = next((sign for sign in _NETWORK if sign in text + debug), "")
     reason = _NETWORK.get(sign) or _line(text.rpartition(" - ")[2])
     message = f"{place.name}: the store can't be reached: {reason}"
-    return TargetError(message) if sign == "InvalidCertificate(" else TransientError(message)
+    return TargetError(message) if sign in _HOPELESS else TransientError(message)
 
 
 def _line(text: str) -> str:

@@ -9,42 +9,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from obstore.store import S3Store
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
 from syncd.clock import SECOND, Clock, to_datetime
-from syncd.errors import TargetError
-from syncd.fields import Duration, Fields, Secret
-from syncd.retry import Retry
-from syncd.targets.base import checked_prefix
-from syncd.targets.objects import CLIENT, NO_RETRY, ObjectTarget, Place
+from syncd.errors import AccessError, TargetError
+from syncd.fields import Secret
+from syncd.targets.objects import ObjectConfig, ObjectTarget, Place, checked_endpoint, open_store, place_name
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
     from botocore.session import Session
-    from obstore.store import ClientConfig, S3Config, S3Credential
+    from obstore.store import S3Config, S3Credential
 
 _HINT = "Check the keys, profile or role that this target is given, and what they allow: GetObject, PutObject, DeleteObject, ListBucket"
 # botocore renews credentials at the latest 10 minutes before they end; what it gave is used for less than that.
 _LIFETIME = 8 * 60 * SECOND
 
 
-class Config(Fields):
+class Config(ObjectConfig):
     """A bucket of Amazon S3, or of any store that speaks like it (`endpoint`)."""
 
     type: Literal["s3"]
-    bucket: str
-    prefix: str = ""
-    """Stands before every key; a slash is added."""
     region: str | None = None
     """Default: what the environment or the profile says, else us-east-1."""
-    endpoint: str | None = None
-    """The store's URL, when it is not Amazon's."""
     path_style: bool | None = None
     """The bucket's name in the path instead of the host. Default: with an `endpoint`, and for names with dots."""
     profile: str | None = None
@@ -59,15 +51,9 @@ class Config(Fields):
     kms_key_id: str | None = None
     """The KMS key; means `sse: aws:kms`."""
     storage_class: str | None = None
-    """Like STANDARD_IA or INTELLIGENT_TIERING. Default: STANDARD."""
+    """Like STANDARD_IA or INTELLIGENT_TIERING. Default: STANDARD, which copies in the trash have always."""
     ca_file: Path | None = None
     """PEM file of certificate authorities to trust besides the system's."""
-    concurrency: int = 64
-    """Uploads at a time."""
-    retry_for: Duration = 60.0
-    """How long a request is tried again."""
-
-    _prefix = field_validator("prefix")(checked_prefix)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -79,35 +65,31 @@ class Config(Fields):
             raise ValueError("give either static keys or a `profile` / `role_arn`, not both")
         if self.kms_key_id and self.sse == "AES256":
             raise ValueError("`kms_key_id` needs `sse: aws:kms`")
-        if self.endpoint and urlsplit(self.endpoint).scheme not in ("http", "https"):
-            raise ValueError("`endpoint` is a URL like https://storage.example.com")
+        if self.storage_class in {"GLACIER", "DEEP_ARCHIVE"}:
+            raise ValueError(
+                f"`storage_class` {self.storage_class} can't be read back at once: take GLACIER_IR, or a lifecycle rule for old versions"
+            )
         return self
 
 
 def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every edge is opened by `open`
-    """The Target; asks nobody anything yet. Raises TargetError when `ca_file` can't be read."""
+    """The Target; asks nobody anything yet. Raises TargetError when it can't be made of this config and environment."""
     # botocore and obstore both obey these variables; taken here, the place is named and addressed as what it is.
-    if endpoint := config.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
-        config = config.model_copy(update={"endpoint": endpoint})
-    options: ClientConfig = {**CLIENT, "allow_http": (config.endpoint or "").startswith("http://")}
-    if config.ca_file:
-        options["root_certificate"] = _read(config.ca_file)
-    store = S3Store(
-        config.bucket,
-        config=_settings(config),
-        client_options=options,
-        retry_config=NO_RETRY,
-        credential_provider=_provider(config, clock),
-    )
+    if not config.endpoint and (endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")):
+        try:
+            config = config.model_copy(update={"endpoint": checked_endpoint(endpoint)})
+        except ValueError as error:
+            raise TargetError(f"AWS_ENDPOINT_URL in the environment: {error}") from error
     place = Place(
-        name=f"s3://{config.bucket}/{config.prefix}".rstrip("/") + (f"?endpoint={_address(config.endpoint)}" if config.endpoint else ""),
+        name=place_name("s3", config),
         prefix=config.prefix,
         attributes={"Storage-Class": config.storage_class} if config.storage_class else {},
         bulk_delete=True,
         credentials_hint=_HINT,
         abort=partial(_abort, config, clock),
     )
-    return ObjectTarget(store, place, Retry(clock, retry_for=config.retry_for, exhausted=TargetError), config.concurrency)
+    make = partial(S3Store, config=_settings(config), credential_provider=_provider(config, clock))
+    return ObjectTarget(open_store(make, place.name, config, config.ca_file), place, config, clock)
 
 
 def _abort(config: Config, clock: Clock, path: str) -> None:
@@ -128,9 +110,8 @@ def _client(config: Config, clock: Clock) -> Any:
     from botocore.config import Config as ClientSettings
 
     keys = _provider(config, clock)()
-    return _session(config.profile).create_client(
+    return _session(config).create_client(
         "s3",
-        region_name=config.region,
         endpoint_url=config.endpoint,
         verify=str(config.ca_file) if config.ca_file else None,
         aws_access_key_id=keys["access_key_id"],
@@ -145,19 +126,26 @@ def _path_style(config: Config) -> bool:
 
 
 def _settings(config: Config) -> S3Config:
-    settings: S3Config = {}
     path_style = _path_style(config)
-    settings["virtual_hosted_style_request"] = not path_style
-    if region := config.region or (None if config.access_key_id else _session(config.profile).get_config_variable("region")):
+    settings: S3Config = {"virtual_hosted_style_request": not path_style}
+    if region := config.region or (None if config.access_key_id else _found_region(config)):
         settings["region"] = region
     if config.endpoint:
-        scheme, _, host = config.endpoint.rstrip("/").partition("://")
-        settings["endpoint"] = f"{scheme}://{host}" if path_style else f"{scheme}://{config.bucket}.{host}"
+        settings["endpoint"] = config.endpoint if path_style else config.endpoint.replace("://", f"://{config.bucket}.")
     if encryption := "aws:kms" if config.kms_key_id else config.sse:
         settings["server_side_encryption"] = encryption
     if config.kms_key_id:
         settings["sse_kms_key_id"] = config.kms_key_id
     return settings
+
+
+def _found_region(config: Config) -> str | None:
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        return _session(config).get_config_variable("region")  # type: ignore[no-any-return]  # of a str option
+    except BotoCoreError as error:
+        raise AccessError(f"s3://{config.bucket}: {error}. {_HINT}") from error
 
 
 def _provider(config: Config, clock: Clock) -> Callable[[], S3Credential]:
@@ -166,33 +154,26 @@ def _provider(config: Config, clock: Clock) -> Callable[[], S3Credential]:
     Static keys come this way too: else obstore would add an AWS_SESSION_TOKEN of the environment, which belongs to other keys.
     """
     if config.access_key_id and config.secret_access_key:
-        static: S3Credential = {
-            "access_key_id": config.access_key_id.get_secret_value(),
-            "secret_access_key": config.secret_access_key.get_secret_value(),
-            "token": config.session_token.get_secret_value() if config.session_token else None,
-            "expires_at": None,
-        }
-        return lambda: static
-    found: list[Credentials] = []
+        token = config.session_token.get_secret_value() if config.session_token else None
+        return partial(_credential, config.access_key_id.get_secret_value(), config.secret_access_key.get_secret_value(), token)
+    found = cache(partial(_credentials, config))
 
     def provide() -> S3Credential:
-        if not found:
-            found.append(_credentials(config))
-        now = found[0].get_frozen_credentials()
-        if not (now.access_key and now.secret_key):
-            raise LookupError("the AWS credentials found are incomplete")
-        return {
-            "access_key_id": now.access_key,
-            "secret_access_key": now.secret_key,
-            "token": now.token,
-            "expires_at": to_datetime(clock.now() + _LIFETIME),
-        }
+        now = found().get_frozen_credentials()
+        return {**_credential(now.access_key, now.secret_key, now.token), "expires_at": to_datetime(clock.now() + _LIFETIME)}
 
     return provide
 
 
+def _credential(access_key_id: str | None, secret_access_key: str | None, token: str | None) -> S3Credential:
+    text = f"{access_key_id}{secret_access_key}{token or ''}"
+    if not (access_key_id and secret_access_key and text.isascii() and text.isprintable()):
+        raise LookupError("a key is empty, or holds a line break or another character that no key has")  # obstore panics on it
+    return {"access_key_id": access_key_id, "secret_access_key": secret_access_key, "token": token, "expires_at": None}
+
+
 def _credentials(config: Config) -> Credentials:
-    session = _session(config.profile)
+    session = _session(config)
     credentials = session.get_credentials()
     if credentials is None:
         raise LookupError("no AWS credentials found in the environment, the config files or this machine's role")
@@ -204,20 +185,10 @@ def _credentials(config: Config) -> Credentials:
     return DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
 
 
-def _session(profile: str | None) -> Session:
+def _session(config: Config) -> Session:
     from botocore.session import Session
 
-    return Session(profile=profile)
-
-
-def _address(endpoint: str) -> str:
-    """The endpoint as it may be shown: without a user or password."""
-    parts = urlsplit(endpoint.rstrip("/"))
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _read(ca_file: Path) -> bytes:
-    try:
-        return ca_file.read_bytes()
-    except OSError as error:
-        raise TargetError(f"ca_file {ca_file}: {error.strerror}") from error
+    session = Session(profile=config.profile)
+    if config.region:
+        session.set_config_variable("region", config.region)  # for STS too: a role of China or GovCloud is assumed there
+    return session

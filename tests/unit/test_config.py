@@ -181,10 +181,10 @@ def test_names_that_yaml_takes_for_something_else_stay_text(tmp_path: Path) -> N
 
 def test_variables_are_expanded(tmp_path: Path) -> None:
     env = {"TOKEN": "s3cret", "EMPTY": "", "N": "7", "YES": "true"}
-    text = BASE.replace("t0ken", "${TOKEN}").replace("labels, prefix: a", "'${EMPTY:-x}-${NONE:-y z}-$${TOKEN}-$5', prefix: a, concurrency: '${N}'")
+    text = BASE.replace("t0ken", "${TOKEN}").replace("prefix: a", "prefix: '${EMPTY:-x}-${NONE:-y z}-$${TOKEN}-$5', concurrency: '${N}'")
     config = read(tmp_path, text, env)
     assert field(config, "sources", "studio", "token").get_secret_value() == "s3cret"
-    assert field(config, "targets", "bucket", "bucket") == "x-y z-${TOKEN}-$5"
+    assert field(config, "targets", "bucket", "prefix") == "x-y z-${TOKEN}-$5/"
     assert field(config, "targets", "bucket", "concurrency") == 7
 
 

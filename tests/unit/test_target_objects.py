@@ -286,8 +286,9 @@ class TestErrors:
         with WebServer(Careless(locked="1/1.json")) as server:
             target = s3_place(server.url).open()
             target.put("1/1.json", b"x")
-            with pytest.raises(SyncdError, match=r"1/1\.json"):
+            with pytest.raises(AccessError, match=r"1/1\.json: the store refuses .*AccessDenied locked"):
                 target.delete(["1/0.json", "1/1.json", "1/2.json"])
+            assert target.requests == 2, "what will never pass is not tried again"
 
 
 class TestS3:
@@ -385,7 +386,7 @@ class TestS3:
             ({"session_token": "a"}, "`session_token` needs"),
             ({"access_key_id": "a", "secret_access_key": "b", "profile": "c"}, "not both"),
             ({"kms_key_id": "a", "sse": "AES256"}, "needs `sse: aws:kms`"),
-            ({"endpoint": "storage.example.com"}, "is a URL like"),
+            ({"storage_class": "DEEP_ARCHIVE"}, "can't be read back"),
         ],
     )
     def test_what_does_not_go_together_is_refused(self, settings: dict[str, str], text: str) -> None:
@@ -403,9 +404,42 @@ class TestS3:
         assert stands(bucket="b", endpoint="https://s.example.com/") == ("https://s.example.com", False)
         assert stands(bucket="b", endpoint="https://s.example.com", path_style=False) == ("https://b.s.example.com", True)
 
-    def test_the_place_shows_no_password(self) -> None:
-        config = {"type": "s3", "bucket": "b", "prefix": "p", "endpoint": f"https://me:{SECRET}@s.example.com/"}
-        assert s3.open(s3.Config.model_validate(config), QuickClock()).place == "s3://b/p?endpoint=https://s.example.com"
+    @pytest.mark.parametrize("endpoint", ["nonsense", "https://", "https://a b", "https://h:99999", f"https://me:{SECRET}@s.example.com/", "ftp://h"])
+    @pytest.mark.parametrize("edge", [s3, gcs])
+    def test_an_endpoint_that_is_none_is_refused_before_anything_is_asked(self, edge: Any, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(ValueError, match=r"endpoint|Port") as told:
+            edge.Config.model_validate({"type": edge.__name__.rpartition(".")[2], "bucket": "b", "endpoint": endpoint})
+        assert SECRET not in str(told.value)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        if edge is s3:
+            with pytest.raises(TargetError, match="AWS_ENDPOINT_URL"):
+                s3.open(s3.Config(type="s3", bucket="b", region="us-east-1"), QuickClock())
+
+    @pytest.mark.parametrize("bucket", ["", "s3://b", "b/folder", "a b"])
+    @pytest.mark.parametrize("edge", [s3, gcs])
+    def test_a_bucket_is_a_name_alone(self, edge: Any, bucket: str) -> None:
+        with pytest.raises(ValueError, match="name of the bucket alone"):
+            edge.Config.model_validate({"type": edge.__name__.rpartition(".")[2], "bucket": bucket})
+
+    @pytest.mark.parametrize("name", ["access_key_id", "secret_access_key", "session_token"])
+    def test_a_key_with_a_line_break_is_refused_and_not_shown(self, s3_server: S3Server, name: str) -> None:
+        with pytest.raises(AccessError, match="line break") as told:
+            s3_place(s3_server.url).open(**{name: f"{SECRET}\n"}).get("1/2.json")
+        assert SECRET not in str(told.value)
+
+    def test_an_unknown_profile_and_a_file_that_is_no_certificate_are_told(self, tmp_path: Path) -> None:
+        with pytest.raises(AccessError, match=r"profile .nope."):
+            s3.open(s3.Config(type="s3", bucket="b", profile="nope"), QuickClock())
+        (tmp_path / "ca.pem").write_text("no certificate")
+        with pytest.raises(TargetError, match="No certificates found"):
+            s3_place("http://127.0.0.1:1").open(ca_file=str(tmp_path / "ca.pem"))
+
+    def test_a_role_is_assumed_in_the_region_of_the_target(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+            monkeypatch.delenv(name, raising=False)
+        session = s3._session(s3.Config(type="s3", bucket="b", region="cn-north-1"))
+        client = session.create_client("sts", aws_access_key_id="a", aws_secret_access_key="b")
+        assert client.meta.endpoint_url == "https://sts.cn-north-1.amazonaws.com.cn"
 
     def test_a_private_authority_is_trusted_when_it_is_named(self, tmp_path: Path) -> None:
         ca = certificate(tmp_path)
@@ -414,7 +448,7 @@ class TestS3:
             assert place.open(ca_file=str(ca)).get("1/2.json") is None
             with pytest.raises(TargetError, match=r"certificate is not trusted.*`ca_file`"):
                 place.open().get("1/2.json")
-            with pytest.raises(TargetError, match=r"nowhere\.pem: No such file"):
+            with pytest.raises(TargetError, match=r"No such file.*nowhere\.pem"):
                 place.open(ca_file=str(tmp_path / "nowhere.pem"))
 
 
