@@ -20,7 +20,6 @@ _PART = 500  # ids per statement
 _PAGE = 2_000  # rows read at a time when streaming
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,17}")  # what fits SQLite's integers and comes back the same
 _LARGEST = 10**18 - 1
-_MD5 = re.compile(rb'("?)([0-9a-f]{32})\1')
 
 ENTRY = "task, created_at, last_activity, counters, tasks, annotations, predictions, digest, size, etag, drafts, kept"
 HERE = "collection = (SELECT no FROM collection WHERE sync = ? AND id = ?)"
@@ -44,29 +43,15 @@ def unpack(data: bytes) -> str:
     return data.decode("utf-8", "surrogatepass")
 
 
-def squeeze(etag: bytes) -> bytes:
-    """An etag in its shortest form; most stores answer an MD5 as 32 hexadecimal digits in quotes. The first byte tells the form."""
-    md5 = _MD5.fullmatch(etag)
-    return (md5[1] or b"h") + bytes.fromhex(md5[2].decode()) if md5 else b"=" + etag
-
-
-def unsqueeze(data: bytes) -> bytes:
-    form, rest = data[:1], data[1:]
-    if form == b"=":
-        return rest
-    return rest.hex().encode() if form == b"h" else b'"%s"' % rest.hex().encode()
-
-
 def row_of(no: int, e: Entry) -> tuple[object, ...]:
     counters = ",".join(map(str, e.revision.counters))
-    etag = squeeze(e.etag)
-    return (no, key_of(e.task), e.revision.created_at, e.revision.last_activity, counters, *e.counts, e.digest, e.size, etag, e.drafts, e.kept)
+    return (no, key_of(e.task), e.revision.created_at, e.revision.last_activity, counters, *e.counts, e.digest, e.size, e.etag, e.drafts, e.kept)
 
 
 def entry_of(row: Sequence[Any]) -> Entry:
     task, created_at, last_activity, counters, tasks, annotations, predictions, digest, size, etag, drafts, kept = row
     revision = Revision(created_at, last_activity, tuple(map(int, counters.split(","))) if counters else ())
-    return Entry(task_of(task), revision, Counts(tasks, annotations, predictions), digest, size, unsqueeze(etag), bool(drafts), bool(kept))
+    return Entry(task_of(task), revision, Counts(tasks, annotations, predictions), digest, size, etag, bool(drafts), bool(kept))
 
 
 def parts(tasks: Iterable[str]) -> Iterator[tuple[list[int | bytes], str]]:
