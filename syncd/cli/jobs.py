@@ -1,42 +1,38 @@
-"""From a config file and names on the command line to Jobs."""
+"""From a config file and names on the command line to Jobs. Slow to import, as all that Runs need is."""
 
 from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 
 import typer
 
 from syncd.checkpoint.base import Checkpoint
-from syncd.cli.output import DEFAULT_PATH
+from syncd.cli.app import DEFAULT_PATH, Call
 from syncd.clock import Clock
 from syncd.config import Config, load, open_source, open_target
 from syncd.config.rules import suggest
 from syncd.run.job import Job
 
 
-def read(path: Path, wanted: Sequence[str]) -> tuple[Config, list[str]]:
+def read(call: Call, wanted: Sequence[str] | None) -> tuple[Config, list[str]]:
     """The config and the Syncs that are meant: all when none is named. An unknown name is a mistake of usage (exit 2)."""
-    config = load(path, os.environ)
-    for name in wanted:
+    config = load(call.config, os.environ)
+    for name in wanted or ():
         if name not in config.syncs:
             raise typer.BadParameter(f"there is no Sync {name!r}: {suggest(name, config.syncs)}")
-    return config, list(dict.fromkeys(wanted)) or list(config.syncs)
+    return config, list(dict.fromkeys(wanted or config.syncs))
 
 
-def open_job(config: Config, name: str, checkpoint: Checkpoint, clock: Clock) -> Job:
-    """One Sync with its Source and Target open. Close it with `close_job`."""
-    return Job(name, config.syncs[name], open_source(config, name, clock), open_target(config, name, clock), checkpoint, clock)
+@contextmanager
+def opened(config: Config, name: str, checkpoint: Checkpoint, clock: Clock) -> Iterator[Job]:
+    """One Sync with its Source and Target open for as long."""
+    with closing(open_source(config, name, clock)) as source, closing(open_target(config, name, clock)) as target:
+        yield Job(name, config.syncs[name], source, target, checkpoint, clock)
 
 
-def close_job(job: Job) -> None:
-    """Let go of connections."""
-    job.source.close()
-    job.target.close()
-
-
-def confirmation(path: Path, sync: str, plan_id: str) -> str:
+def confirmation(call: Call, sync: str, plan_id: str) -> str:
     """The command that lets the deletions of that Plan pass the Guard."""
-    return shlex.join(["syncd", "sync", sync, "--confirm-deletes", plan_id, *(["-c", str(path)] if path != DEFAULT_PATH else [])])
+    return shlex.join(["syncd", "sync", sync, "--confirm-deletes", plan_id, *(["-c", str(call.config)] if call.config != DEFAULT_PATH else [])])

@@ -4,145 +4,145 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
-from syncd.checkpoint.base import Checkpoint
-from syncd.cli.jobs import close_job, confirmation, open_job, read
-from syncd.cli.output import Output, clean, log, style
-from syncd.clock import SECOND, SystemClock, format_time, parse_time
-from syncd.config import load, open_checkpoint
+import typer
+
+from syncd.cli.app import Call, Syncs, app, command, trash
+from syncd.cli.output import clean, fold, paint, say, table
+from syncd.clock import SECOND, SystemClock, format_time
 from syncd.errors import ConfigError
-from syncd.model import Kind, RunRecord, Status
-from syncd.run.preview import PlanLine, plan_sync
-from syncd.run.trash import list_trash
+
+if TYPE_CHECKING:
+    from syncd.checkpoint.base import Checkpoint
+    from syncd.run.preview import PlanLine
 
 _TOTALS = {"+": "new", "~": "changed", "-": "deleted", "!": "failed"}
 _BACK = 100  # Runs looked through for the last that went well
 
 
-def validate(path: Path, output: Output) -> int:
-    """Say whether the config is right; with `--json` its problems are the result."""
+@command(app, "validate")
+def validate(call: Call) -> int:
+    """Check the config file, offline: all problems at once."""
+    from syncd.config import load
+
     try:
-        config = load(path, os.environ)
+        config = load(call.config, os.environ)
     except ConfigError as error:
-        if not output.json:
+        if not call.json:
             raise
         for problem in error.problems:
-            output.object(asdict(problem))
+            call.object(asdict(problem))
         return error.exit_code
-    if output.json:
-        output.object({"file": str(path), "ok": True, "syncs": list(config.syncs)})
-        return 0
-    output.line((f"{clean(str(path))} is right", style("ok")))
-    rows = [(name, f"{rules.source} → {rules.target}") for name, rules in config.syncs.items()]
-    output.table(("SYNC", "FROM → TO"), rows, left=2)
+    if call.json:
+        call.object({"file": str(call.config), "ok": True, "syncs": list(config.syncs)})
+    else:
+        say(paint(f"{clean(str(call.config))} is right", "ok"))
+        table(("SYNC", "FROM → TO"), [(name, f"{rules.source} → {rules.target}") for name, rules in config.syncs.items()], left=2)
     return 0
 
 
-def schema(output: Output) -> None:
-    """Print the JSON Schema."""
+@command(app, "schema")
+def schema(call: Call) -> int:
+    """Print the JSON Schema of the config file."""
     from syncd.config.schema import json_schema
 
-    sys.stdout.write(json.dumps(json_schema(), indent=None if output.json else 2) + "\n")
+    say(json.dumps(json_schema(), indent=None if call.json else 2))
+    return 0
 
 
-def plan(path: Path, wanted: Sequence[str], output: Output, *, full: bool) -> int:
-    """Print the Plan of each Sync, line by line as it is found out."""
-    config, names = read(path, wanted)
-    checkpoint, clock, code = open_checkpoint(config, read_only=True), SystemClock(), 0
+@command(app, "plan")
+def plan(call: Call, syncs: Syncs = None, *, full: Annotated[bool, typer.Option("--full", help="As a full Run would: every body.")] = False) -> int:
+    """Show what a Run would do; touches nothing.
+
+    One line for each task: + new  ~ changed  - deleted  ! error
+    """
+    from syncd.cli.jobs import opened, read
+    from syncd.config import open_checkpoint
+    from syncd.model import Kind
+    from syncd.run.preview import plan_sync
+
+    config, names = read(call, syncs)
+    checkpoint, code = open_checkpoint(config, read_only=True), 0
     for name in names:
-        job = open_job(config, name, checkpoint, clock)
         counts: Counter[str] = Counter()
-        if not output.json:
-            output.line((name, "bold"))
-        for line in plan_sync(job, Kind.FULL if full else None):
-            counts[line.sign] += 1
-            code = max(code, line.exit_code)
-            _plan_line(name, line, output)
-        if not output.json:
-            output.line("  ", ", ".join(f"{counts[sign]:,} {word}" for sign, word in _TOTALS.items() if counts[sign]) or "nothing to do")
-        close_job(job)
+        if not call.json:
+            say(paint(name, "bold"))
+        with opened(config, name, checkpoint, SystemClock()) as job:
+            for line in plan_sync(job, Kind.FULL if full else None):
+                counts[line.sign] += 1
+                code = max(code, line.exit_code)
+                _plan_line(name, line, call)
+        if not call.json:
+            say("  " + (", ".join(f"{counts[sign]:,} {word}" for sign, word in _TOTALS.items() if counts[sign]) or "nothing to do"))
     return code
 
 
-def _plan_line(name: str, line: PlanLine, output: Output) -> None:
-    if output.json:
-        output.object({"sync": name, **asdict(line)})
+def _plan_line(name: str, line: PlanLine, call: Call) -> None:
+    if call.json:
+        call.object({"sync": name, **asdict(line)})
         return
     key = clean(line.project if line.task is None else f"{line.project}/{line.task}")
     why = "" if line.why == _TOTALS[line.sign] else clean(line.why)
-    output.line("  ", (line.sign, style(line.sign)), f" {key:<24}  {why}".rstrip())
+    say(f"  {paint(line.sign, line.sign)} {key:<24}  {why}".rstrip())
 
 
-@dataclass(frozen=True, slots=True)
-class SyncStatus:
-    """What the Checkpoint says of one Sync.
+@command(app, "status")
+def status(call: Call, syncs: Syncs = None) -> int:
+    """Show each Sync: last Run, lag, what fails.
 
-    last_run, kind, status: of the last Run; status `unfinished`: it goes on now, or was killed. lag: seconds since the start of the last Run that
-    ended ok; all that had changed by then is in the Target. tasks: in the Target; failing: tasks that are not; plan_id, error: what stopped the Run.
+    Also what the Guard stopped, and the command that lets it pass. Works while syncd runs.
     """
+    from syncd.cli.jobs import confirmation, read
+    from syncd.config import open_checkpoint
 
-    sync: str
-    last_run: str | None
-    kind: str | None
-    status: str | None
-    lag: float | None
-    collections: int
-    tasks: int
-    failing: int
-    plan_id: str
-    error: str
-
-
-def status(path: Path, wanted: Sequence[str], output: Output) -> None:
-    """A line for each Sync, from the Checkpoint alone."""
-    config, names = read(path, wanted)
+    config, names = read(call, syncs)
     checkpoint, now = open_checkpoint(config, read_only=True), SystemClock().now()
     states = [_status(checkpoint, name, now) for name in names]
     checkpoint.close()
-    if output.json:
+    if call.json:
         for state in states:
-            output.object(asdict(state))
-        return
-    output.table(("SYNC", "RESULT", "LAST RUN", "LAG", "TASKS", "FAILING"), [_status_row(state, now) for state in states], left=3)
+            call.object(state)
+        return 0
+    table(("SYNC", "RESULT", "LAST RUN", "LAG", "TASKS", "FAILING"), map(_status_row, states), left=3)
     for state in states:
-        if state.plan_id:
-            output.line("\n", state.sync, ": ", ("the Guard holds deletions back", style("guarded")), "; if they are meant:")
-            output.line("  ", confirmation(path, state.sync, state.plan_id))
-        elif state.error:
-            output.line("\n", state.sync, ": ", ("failed", style("failed")), f": {clean(state.error)}", prose=True)
+        if state["plan_id"]:
+            say(f"\n{state['sync']}: {paint('the Guard holds deletions back', 'guarded')}; if they are meant:")
+            say(f"  {confirmation(call, state['sync'], state['plan_id'])}")
+        elif state["error"]:
+            say("\n" + fold(f"{state['sync']}: {paint('failed', 'failed')}: {clean(state['error'])}"))
+    return 0
 
 
-def _status_row(state: SyncStatus, now: int) -> tuple[str, ...]:
-    last = "never" if state.last_run is None else f"{_span((now - parse_time(state.last_run)) / SECOND)} ago, {state.kind}"
-    lag = "" if state.lag is None else _span(state.lag)
-    return (state.sync, state.status or "-", last, lag, f"{state.tasks:,}", f"{state.failing:,}" if state.failing else "")
+def _status(checkpoint: Checkpoint, name: str, now: int) -> dict[str, Any]:
+    """What the Checkpoint says of one Sync.
+
+    last_run, kind, status: of the last Run, `age` seconds ago; status `unfinished`: it goes on now, or was killed. lag: seconds since the start of
+    the last Run that ended ok; all that had changed by then is in the Target. tasks: in the Target; failing: tasks that are not.
+    """
+    runs, collections = list(checkpoint.runs(name, _BACK)), list(checkpoint.states(name))
+    last = runs[0] if runs else None
+    return {
+        "sync": name,
+        "last_run": last and format_time(last.started_at),
+        "age": last and max(0, now - last.started_at) / SECOND,
+        "kind": last and last.kind,
+        "status": last and (last.status or "unfinished"),
+        "lag": next((max(0, now - run.started_at) / SECOND for run in runs if run.status == "ok"), None),
+        "collections": len(collections),
+        "tasks": sum(checkpoint.size(name, collection) for collection in collections),
+        "failing": len(checkpoint.failures(name)),
+        "plan_id": last.report.get("plan_id", "") if last else "",
+        "error": last.report.get("error", "") if last else "",
+    }
 
 
-def _status(checkpoint: Checkpoint, name: str, now: int) -> SyncStatus:
-    last = next(iter(checkpoint.runs(name, 1)), None)
-    good = next((run.started_at for run in checkpoint.runs(name, _BACK) if run.status is Status.OK), None)
-    collections = list(checkpoint.states(name))
-    return SyncStatus(
-        sync=name,
-        last_run=format_time(last.started_at) if last else None,
-        kind=last.kind if last else None,
-        status=(last.status or "unfinished") if last else None,
-        lag=None if good is None else max(0, now - good) / SECOND,
-        collections=len(collections),
-        tasks=sum(checkpoint.size(name, collection) for collection in collections),
-        failing=len(checkpoint.failures(name)),
-        plan_id=_said(last, "plan_id"),
-        error=_said(last, "error"),
-    )
-
-
-def _said(run: RunRecord | None, field: str) -> str:
-    return str(run.report.get(field) or "") if run else ""
+def _status_row(state: dict[str, Any]) -> tuple[str, ...]:
+    last = "never" if state["age"] is None else f"{_span(state['age'])} ago, {state['kind']}"
+    lag = "" if state["lag"] is None else _span(state["lag"])
+    return (state["sync"], state["status"] or "-", last, lag, f"{state['tasks']:,}", f"{state['failing']:,}" if state["failing"] else "")
 
 
 def _span(seconds: float) -> str:
@@ -150,24 +150,27 @@ def _span(seconds: float) -> str:
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f}{unit}"
-    return f"{max(0.0, seconds):.0f}s"
+    return f"{seconds:.0f}s"
 
 
-def trash_list(path: Path, wanted: Sequence[str], output: Output) -> None:
-    """Each TaskFile in the trash, as the Targets list them."""
-    config, names = read(path, wanted)
-    checkpoint, clock, any_found = open_checkpoint(config, read_only=True), SystemClock(), False
-    width = max(map(len, names))
+@command(trash, "list")
+def trash_list(call: Call, syncs: Syncs = None) -> int:
+    """List the deleted tasks that can still be taken back."""
+    from syncd.cli.jobs import opened, read
+    from syncd.config import open_checkpoint
+    from syncd.run.trash import list_trash
+
+    config, names = read(call, syncs)
+    checkpoint, rows = open_checkpoint(config, read_only=True), []
     for name in names:
-        job = open_job(config, name, checkpoint, clock)
-        for item in list_trash(job):
-            if output.json:
-                output.object({"sync": name, **asdict(item)})
-                continue
-            if not any_found:
-                output.line((f"{'DELETED':<10}  {'KEPT UNTIL':<10}  {'SYNC':<{width}}  TASK", "bold"))
-            any_found = True
-            output.line(f"{item.deleted}  {item.expires}  {name:<{width}}  {clean(f'{item.project}/{item.task}')}")
-        close_job(job)
-    if not any_found and not output.json:
-        log.info("the trash is empty")
+        with opened(config, name, checkpoint, SystemClock()) as job:
+            for item in list_trash(job):
+                if call.json:
+                    call.object({"sync": name, **asdict(item)})
+                else:
+                    rows.append((item.deleted, item.expires, name, f"{item.project}/{item.task}"))
+    if rows:
+        table(("DELETED", "KEPT UNTIL", "SYNC", "TASK"), rows, left=4)
+    elif not call.json:
+        say("the trash is empty")
+    return 0

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from syncd.cli.jobs import close_job, open_job
+from syncd.cli.jobs import opened
 from syncd.clock import SystemClock
 from syncd.config import load, open_checkpoint
 from syncd.model import Kind, Report, Status
@@ -70,11 +70,8 @@ class Backup:
         config, clock = load(self.config, os.environ), SystemClock()
         checkpoint = open_checkpoint(config)
         try:
-            job = open_job(config, "live", checkpoint, clock)
-            try:
+            with opened(config, "live", checkpoint, clock) as job:
                 return run_sync(job, kind=Kind.FULL if full else None, confirm_deletes=confirm)
-            finally:
-                close_job(job)
         finally:
             checkpoint.close()
 

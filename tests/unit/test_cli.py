@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from syncd.cli import jobs
 from syncd.cli.main import app
-from syncd.config import open_checkpoint
+from syncd.config import load, open_checkpoint
 from syncd.errors import AccessError, OwnedError, SourceError
 from tests.fakes.memory import MemorySource
 
@@ -150,7 +150,7 @@ def test_a_sync_that_fails_does_not_stop_the_next_one_and_the_worst_code_wins(de
 
 
 def test_another_syncd_on_the_same_state_is_exit_11(desk: Desk) -> None:
-    other = open_checkpoint(jobs.read(desk.config, [])[0])
+    other = open_checkpoint(load(desk.config, {}))
     try:
         result = desk.type("sync")
         assert result.exit_code == OwnedError.exit_code == 11
@@ -223,7 +223,8 @@ def test_status_tells_the_last_run_the_lag_and_what_fails(desk: Desk) -> None:
 
 def test_an_empty_trash_lists_nothing(desk: Desk) -> None:
     result = desk.type("trash", "list")
-    assert (result.exit_code, result.stdout) == (0, "")
+    assert (result.exit_code, result.stdout) == (0, "the trash is empty\n")
+    assert desk.objects("trash", "list") == []
 
 
 def test_validate_says_what_is_wrong_where_and_what_to_do(desk: Desk) -> None:
@@ -233,10 +234,10 @@ def test_validate_says_what_is_wrong_where_and_what_to_do(desk: Desk) -> None:
     desk.config.write_text(CONFIG.replace("target: disk", "targt: disk"))
     bad = desk.type("validate")
     assert (bad.exit_code, bad.stdout) == (78, "")
-    assert bad.stderr.splitlines()[:2] == [f"{desk.config}:7:9: error: syncs.cats: target is missing", "    hint: add target"]
+    assert bad.stderr.splitlines()[:2] == [f"{desk.config}:7:3: error: syncs.cats.target: is missing", "    hint: add target"]
     assert bad.stderr.splitlines()[2] == f"{desk.config}:7:26: error: syncs.cats.targt: unknown key"
     problems = desk.objects("validate")
-    assert [(problem["line"], problem["column"]) for problem in problems] == [(7, 9), (7, 26)]
+    assert [(problem["line"], problem["column"]) for problem in problems] == [(7, 3), (7, 26)]
     assert desk.type("sync").exit_code == 78
     assert not (desk.folder / "backup").exists()
 

@@ -1,0 +1,108 @@
+"""What all commands share: the program itself, the options that each command takes, and how a command ends.
+
+The modules of the commands import what is slow where they need it, so that `--help` is quick.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 some tasks failed, 11 another syncd owns it, 12 credentials refused, 20 Guard tripped, 78 bad config,
+130 interrupted. Whatever a user can cause ends in one line and one of them; a traceback is a bug of syncd.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from syncd import __version__
+from syncd.cli.output import log_to_stderr, say, show_error
+from syncd.errors import SyncdError
+
+DEFAULT_PATH = Path("syncd.yaml")
+INTERRUPTED = 130
+LogLevel = StrEnum("LogLevel", ["DEBUG", "INFO", "WARNING", "ERROR"])
+LogFormat = StrEnum("LogFormat", ["TEXT", "JSON"])
+Syncs = Annotated[list[str] | None, typer.Argument(metavar="SYNC", help="Syncs by name; all when none is named.")]
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; an error that a user can cause becomes its line and its exit code."""
+        try:
+            return super().invoke(ctx)
+        except SyncdError as error:
+            show_error(error)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            raise typer.Exit(INTERRUPTED) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="A continuous, verifiable, restorable backup of labeling data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    rich_markup_mode=None,
+)
+trash = typer.Typer(cls=_Commands, help="Look into the trash of each Sync.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(trash, name="trash")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What every command is told: the config file, and whether a program reads the answer."""
+
+    config: Path
+    json: bool
+
+    def object(self, fields: object) -> None:
+        """One line of `--json`; ASCII, so that any id gets through any pipe."""
+        say(json.dumps(fields))
+
+
+def _called(
+    *,
+    config: Annotated[Path, typer.Option("-c", "--config", envvar="SYNCD_CONFIG", help="The config file.", metavar="FILE")] = DEFAULT_PATH,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+    log_level: Annotated[LogLevel, typer.Option(help="The least that is logged.", case_sensitive=False)] = LogLevel.WARNING,
+    log_format: Annotated[LogFormat, typer.Option(help="How logs and errors are written to stderr.")] = LogFormat.TEXT,
+) -> Call:
+    log_to_stderr(log_level, as_json=log_format is LogFormat.JSON)
+    return Call(config, json)
+
+
+def command(group: typer.Typer, name: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Enrol a function `(call, own options) -> exit code`: the command takes its own options and those of `_called`."""
+
+    def enrol(function: Callable[..., int]) -> Callable[..., int]:
+        shared = inspect.signature(_called, eval_str=True).parameters
+        options = [*list(inspect.signature(function, eval_str=True).parameters.values())[1:], *shared.values()]
+
+        def run(**given: Any) -> NoReturn:
+            call = _called(**{option: given.pop(option) for option in shared})
+            raise typer.Exit(function(call, **given))
+
+        run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]  # what typer reads
+        run.__annotations__ = {option.name: option.annotation for option in options}
+        group.command(name, help=function.__doc__)(run)
+        return function
+
+    return enrol
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"syncd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(*, version: Annotated[bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)] = False) -> None:
+    del version

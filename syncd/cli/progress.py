@@ -1,0 +1,50 @@
+"""The bar on a terminal: of the Collection being read how much, how fast, and how long still."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from syncd.cli.output import clean
+from syncd.model import Kind
+from syncd.run.job import OnProgress, Progress
+
+_TITLE = 26  # columns: what leaves room for the rest on 80
+
+
+@contextmanager
+def follow(name: str, kind: Kind) -> Iterator[OnProgress]:
+    """What to call as the Run goes on."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[counts]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Bar(*columns, console=Console(stderr=True, highlight=False), transient=True) as bar:
+        shown = bar.add_task(_short(name), total=None, counts="asking the Source")
+        current = ""
+
+        def on_progress(progress: Progress) -> None:
+            nonlocal current
+            # only a full Run reads all that the Source counts
+            total = progress.total if kind is Kind.FULL else None
+            if progress.project != current:
+                current = progress.project
+                bar.reset(shown, total=total, description=_short(f"{name} · {progress.title or progress.project}"))
+            counts = f"{progress.read:,}/{total:,}" if total else f"{progress.read:,}"
+            counts += f" [red]{progress.failed:,} failed[/]" if progress.failed else ""
+            counts += f" [dim]{bar.tasks[0].speed:,.0f}/s[/]" if bar.tasks[0].speed else ""
+            bar.update(shown, completed=progress.read, total=max(total, progress.read) if total else None, counts=counts)
+
+        yield on_progress
+
+
+def _short(text: str) -> str:
+    text = clean(text).replace("[", r"\[")
+    return text if len(text) <= _TITLE else text[: _TITLE - 1] + "…"
