@@ -28,7 +28,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, TypeVar, cast
 
-from syncd.clock import Clock
+from syncd.clock import SECOND, Clock
 from syncd.encode import parse
 from syncd.errors import TaskError
 from syncd.fields import Fields
@@ -46,6 +46,7 @@ _CHUNK = 500  # files, notes or ids handled at a time
 _ITEMS = 1000  # tasks and notes in one Batch
 _PAGE = 2 << 20  # bytes of tasks in one Batch
 _SMALL = 1 << 16  # bytes of a file that is read at once
+_FRESH = 2 * SECOND  # how lately a file may have been written to be trusted: a second write could leave the same stamp
 _SHARED = "/shared"  # note: some id is given by two files (names of files never begin with a slash)
 _OWED = "/owed"  # note: something may be missing that no reading has found yet, or whose deletion waits
 _FLAGS = (_SHARED, _OWED)
@@ -74,10 +75,11 @@ class _Found(NamedTuple):
 
 
 class _Note(NamedTuple):
-    """What to remember of a file that was read to its end."""
+    """What to remember of a file that was read to its end; same: it gives the ids that it gave before, if it did."""
 
     name: str
     value: bytes
+    same: bool
     size: int = 0
 
 
@@ -97,8 +99,9 @@ class Source:
     """One folder."""
 
     def __init__(self, root: Path, select: Selection, clock: Clock) -> None:
-        self._folder = Folder(root, clock)
+        self._folder = Folder(root)
         self._select = select
+        self._clock = clock
         self._proofs: dict[str, _Proof] = {}  # by Collection
 
     @property
@@ -152,7 +155,8 @@ class Source:
     def _scan(self, collection: Collection) -> _Proof:
         """Which ids there are, and nothing else."""
         look, ids = self._folder.look(collection), Scratch()
-        ids.put((found.task.id, b"") for file in self._folder.walk(look) for found in self._read(look, file))
+        items = (item for file in self._folder.walk(look) for item in self._read(look, file))
+        ids.put((item.task.id, b"") for item in items if isinstance(item, _Found))
         proof = _Proof(look.proof, Scratch(), missing=True) if look.doubt else _Proof(look.proof, ids, missing=False)
         self._proofs[collection.id] = proof
         return proof
@@ -165,7 +169,7 @@ class Source:
         if one.opens and not owed:
             owed = True
             yield Batch(notes={_OWED: b""})  # before any Entry: whatever ends this reading, the next one looks for what is missing
-        for page in _pages(self._items(one)):
+        for page in _pages(item for packed in one.order.items(descending=True) for item in self._read(look, File.unpack(*packed))):
             batch = one.batch(page)
             if batch.tasks or batch.notes:
                 yield batch
@@ -184,34 +188,31 @@ class Source:
             notes[_SHARED] = None
         yield Batch(notes=notes, cursor=look.newest)
 
-    def _items(self, one: _Pass) -> Iterator[_Found | _Note]:
-        """What the files to open give, newest first; a file's note comes after its last task."""
-        for packed in one.order.items(descending=True):
-            file, ids = File.unpack(*packed), blake2b(digest_size=8)
-            for found in self._read(one.look, file):
-                ids.update(found.task.id.encode("utf-8", "surrogatepass") + b"\0")
-                yield found
-            one.scan |= file.note[8:16] not in {b"", ids.digest()}
-            yield _Note(file.name, file.stamp[:8] + ids.digest() + (b"?" if file.fresh else b""))
-
-    def _read(self, look: Look, file: File) -> Iterator[_Found]:
-        """The file's tasks; whatever can't be read is told to the Look."""
+    def _read(self, look: Look, file: File) -> Iterator[_Found | _Note]:
+        """The file's tasks, and at its end its note; whatever can't be read is told to the Look."""
         self._folder.requests += 1
+        ids = blake2b(digest_size=8)
         try:
             opened = os.open(f"{look.top}/{file.name}", os.O_RDONLY | os.O_NONBLOCK)  # never waits, should the file have become a pipe
             try:
-                for piece in pieces(_stream(opened), lines_only=not file.name.lower().endswith(".json")):
-                    look.doubt |= piece.line and file.fresh
-                    if (found := _task(look, file, piece)) is not None:
-                        yield found
+                found = os.fstat(opened)
+                fresh = abs(self._clock.now() - max(found.st_mtime_ns, found.st_ctime_ns) // 1000) < _FRESH
+                for piece in pieces(_stream(opened, found.st_size), lines_only=not file.name.lower().endswith(".json")):
+                    look.doubt |= piece.line and fresh
+                    if (task := _task(look, file, piece)) is not None:
+                        ids.update(task.task.id.encode("utf-8", "surrogatepass") + b"\0")
+                        yield task
                 if stamp_of(file.name, os.fstat(opened)) != file.stamp:
-                    look.fail(file.name, "changed while it was being read; the next Run reads it again")
+                    raise TaskError("changed while it was being read; the next Run reads it again")
             finally:
                 os.close(opened)
         except OSError as error:
             look.fail(file.name, f"can't be read: {error.strerror}")
         except TaskError as error:
             look.fail(file.name, str(error))
+        else:
+            same = file.note[8:16] in {b"", ids.digest()}
+            yield _Note(file.name, file.stamp[:8] + ids.digest() + (b"?" if fresh else b""), same)
 
 
 class _Pass:
@@ -264,9 +265,10 @@ class _Pass:
                 self.shared = True
             else:
                 self.look.fail(name, f"id {task.id} stands twice in this file, and not the same")
-        notes: dict[str, bytes | None] = {_SHARED: b""} if self.shared else {}
-        notes.update((note.name, note.value) for note in page if isinstance(note, _Note) and note.name not in self.look.bad)
-        return Batch(tasks=list(tasks.values()), notes=notes)
+        read = [note for note in page if isinstance(note, _Note) and note.name not in self.look.bad]
+        self.scan |= not all(note.same for note in read)
+        notes = {note.name: note.value for note in read}
+        return Batch(tasks=list(tasks.values()), notes=notes | {_SHARED: b""} if self.shared else notes)
 
     def lost(self) -> Iterator[Batch]:
         """Ids that no file gives any more, and notes of files that are gone. Raises _InDoubt."""
@@ -296,9 +298,9 @@ def _version(stamp: bytes) -> int:
     return int.from_bytes(stamp[:6])
 
 
-def _stream(opened: int) -> BinaryIO:
+def _stream(opened: int, size: int) -> BinaryIO:
     head = os.read(opened, _SMALL)
-    if len(head) == os.fstat(opened).st_size:
+    if len(head) == size:
         return BytesIO(head)
     os.lseek(opened, 0, os.SEEK_SET)
     return os.fdopen(opened, "rb", closefd=False)

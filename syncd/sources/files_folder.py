@@ -7,41 +7,35 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
-from syncd.clock import SECOND, Clock
 from syncd.errors import SourceError
 from syncd.model import Collection, Failure
 
 ROOT = "default"  # the Collection of the root's own files
 SUFFIXES = (".json", ".ndjson", ".jsonl")
 
-_FRESH = 2 * SECOND  # how lately a file may have been written to be trusted: a second write could leave the same stamp
-
 
 class File(NamedTuple):
-    """name: relative to its Collection; stamp: 16 bytes that change with the file; modified: nanoseconds; fresh: written a moment ago;
-    note: what was remembered of it.
-    """
+    """name: relative to its Collection; stamp: 16 bytes that change with the file; modified: nanoseconds; note: what was remembered of it."""
 
     name: str
     stamp: bytes
     modified: int
-    fresh: bool
     note: bytes = b""
 
     def pack(self) -> tuple[str, bytes]:
         """For `unpack`; sorts by time of modification, then name."""
-        return f"{self.modified + 2**63:020d}{self.name}", self.stamp + bytes([self.fresh]) + self.note
+        return f"{self.modified + 2**63:020d}{self.name}", self.stamp + self.note
 
     @staticmethod
     def unpack(key: str, value: bytes) -> File:
         """What was packed."""
-        return File(key[20:], value[:16], int(key[:20]) - 2**63, bool(value[16]), value[17:])
+        return File(key[20:], value[:16], int(key[:20]) - 2**63, value[16:])
 
 
 @dataclass(slots=True)
@@ -73,9 +67,8 @@ class Look:
 class Folder:
     """The root. `requests` counts folders listed; whoever opens files counts those there too."""
 
-    def __init__(self, root: Path, clock: Clock) -> None:
+    def __init__(self, root: Path) -> None:
         self._root = root
-        self._clock = clock
         self.requests = 0
 
     def names(self) -> set[str]:
@@ -121,28 +114,27 @@ class Folder:
                         name = below + entry.name
                         if entry.name.startswith("."):
                             continue
-                        if not entry.is_dir():
-                            yield from self._file(look, name, entry)
-                        elif deep:
-                            pending.append((f"{name}/", above | {here}))
+                        if entry.is_dir():
+                            if deep:
+                                pending.append((f"{name}/", above | {here}))
+                        elif name.lower().endswith(SUFFIXES) and (file := _file(look, name, entry)) is not None:
+                            yield file
             except OSError as error:
                 look.fail(below, f"this folder can't be listed: {error.strerror}")
 
-    def _file(self, look: Look, name: str, entry: os.DirEntry[str]) -> Sequence[File]:
-        if not name.lower().endswith(SUFFIXES):
-            return ()
-        try:
-            found = entry.stat()
-        except OSError as error:
-            look.fail(name, f"can't be read: {error.strerror}")
-            return ()
-        if not stat.S_ISREG(found.st_mode):
-            return ()
-        stamp = stamp_of(name, found)
-        look.newest = max(look.newest, found.st_mtime_ns // 1000)
-        look.total += int.from_bytes(stamp)
-        age = self._clock.now() - max(found.st_mtime_ns, found.st_ctime_ns) // 1000
-        return (File(name, stamp, found.st_mtime_ns, abs(age) < _FRESH),)
+
+def _file(look: Look, name: str, entry: os.DirEntry[str]) -> File | None:
+    try:
+        found = entry.stat()
+    except OSError as error:
+        look.fail(name, f"can't be read: {error.strerror}")
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    stamp, modified = stamp_of(name, found), found.st_mtime_ns
+    look.newest = max(look.newest, modified // 1000)
+    look.total += int.from_bytes(stamp)
+    return File(name, stamp, modified)
 
 
 def stamp_of(name: str, found: os.stat_result) -> bytes:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import BinaryIO, NamedTuple
 
+import orjson
+
 from syncd.errors import TaskError
 
 _READ = 1 << 20  # bytes read at a time, more while one piece is larger
@@ -47,8 +49,10 @@ def _lines_or_one(stream: BinaryIO, first: bytes, *, lines_only: bool) -> Iterat
     while second and not second.strip(_SPACE):
         second = stream.readline()
     if not second:
-        yield Piece(_some(first), alone=True, line=lines_only)
-    elif _closed(first) or second.startswith(b"{"):
+        if not first.strip(_SPACE):
+            raise TaskError("the file is empty")
+        yield Piece(first, alone=True, line=lines_only)
+    elif _complete(first) or second.startswith(b"{"):
         for number, line in enumerate(chain((first, second), stream), 1):
             if line.strip(_SPACE):
                 yield Piece(line, f"line {number}: ", line=True)
@@ -56,19 +60,13 @@ def _lines_or_one(stream: BinaryIO, first: bytes, *, lines_only: bool) -> Iterat
         yield Piece(first + second + stream.read(), alone=True)
 
 
-def _some(text: bytes) -> bytes:
-    if not text.strip(_SPACE):
-        raise TaskError("the file is empty")
-    return text
-
-
-def _closed(line: bytes) -> bool:
-    """Whether a line is an object of its own."""
-    depth, at = 0, 0
-    while (at := _OUTSIDE.match(line, at).end()) < len(line) and line[at : at + 1] != b'"':  # type: ignore[union-attr]  # it also matches nothing
-        depth += 1 if line[at : at + 1] == b"{" else -1
-        at += 1
-    return depth == 0 and at == len(line)
+def _complete(line: bytes) -> bool:
+    """Whether it is JSON by itself: then no line after it can belong to it."""
+    try:
+        orjson.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _elements(stream: BinaryIO, text: bytes) -> Iterator[Piece]:
