@@ -53,7 +53,9 @@ class Target(Protocol):
         ...
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write only if the key is free, durably; False when it was taken. Two callers at once: one gets True (unless `conditional()` is False)."""
+        """Write only if the key is free, durably; False when it was taken, be it by one's own try whose answer got lost: `get` tells.
+        Two callers at once: at most one gets True (unless `conditional()` is False).
+        """
         ...
 
     def conditional(self) -> bool:
@@ -75,11 +77,13 @@ class Target(Protocol):
         ...
 
     def copy(self, source: str, destination: str) -> bool:
-        """Copy inside the Target without moving the bytes here, durable on return; False when there is no such source."""
+        """Copy inside the Target; where it can, without moving the bytes here. False when there is no such source."""
         ...
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Remove files, in bulk where the store can; missing ones are no error. Raises TargetError naming the first key that could not be removed."""
+        """Remove files, in bulk where the store can, after what was put or copied before is durable; missing ones are no error. Raises TargetError
+        naming the first key that could not be removed; others may stay too.
+        """
         ...
 
     def sweep(self) -> None:

@@ -20,7 +20,7 @@ from obstore.store import GCSStore
 
 from syncd.clock import Clock
 from syncd.errors import TargetError
-from syncd.targets.objects import ObjectConfig, ObjectTarget, Place, open_store, place_name
+from syncd.targets.objects import ObjectConfig, ObjectTarget, Vendor
 
 if TYPE_CHECKING:
     from obstore.store import GCSConfig, GCSCredential
@@ -43,16 +43,8 @@ def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every ed
     """The Target; asks nobody anything yet. Raises TargetError when it can't be made of this config and environment."""
     token = _nobody if config.endpoint and not config.service_account_file else _provider(config.service_account_file)
     settings: GCSConfig = {"base_url": config.endpoint} if config.endpoint else {}
-    place = Place(
-        name=place_name("gs", config),
-        prefix=config.prefix,
-        attributes={},
-        bulk_delete=False,
-        credentials_hint=_HINT,
-        abort=partial(_abort, config, token),
-    )
-    store = open_store(partial(GCSStore, config=settings, credential_provider=token), place.name, config)
-    return ObjectTarget(store, place, config, clock)
+    make = partial(GCSStore, config=settings, credential_provider=token)
+    return ObjectTarget(Vendor("gs", _HINT, bulk_delete=False, make=make, abort=partial(_abort, config, token)), config, clock)
 
 
 def _abort(config: Config, token: Callable[[], GCSCredential], path: str) -> None:

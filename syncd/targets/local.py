@@ -38,7 +38,6 @@ _NAME_MAX = 255  # bytes in one name; told at the put, since the rename comes to
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # without waiting for the other end of a pipe
 _KEY_ONLY = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
-_LINKLESS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
 _HINTS = {
     errno.ENOSPC: "the disk is full: make room",
@@ -159,9 +158,7 @@ class LocalTarget:
                 try:
                     os.link(temp, temp + "-link", src_dir_fd=tmp.fd, dst_dir_fd=tmp.fd, follow_symlinks=False)
                     self._links = True
-                except OSError as error:
-                    if error.errno not in _LINKLESS:
-                        raise
+                except OSError:  # what else may be wrong tells itself at the next write
                     self._links = False
                 finally:
                     self._discard(temp, temp + "-link")

@@ -7,14 +7,12 @@ obstore tells a failed request in prose only ("... status code: 503 ...: <Error>
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import re
 import secrets
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
 from http import HTTPStatus
@@ -38,7 +36,6 @@ if TYPE_CHECKING:  # types alone: obstore has them in its stubs only
     from obstore.store import ClientConfig, RetryConfig
 
 T = TypeVar("T")
-Store = TypeVar("Store", S3Store, GCSStore)
 
 _NO_RETRY: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(0)}
 _CLIENT: ClientConfig = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(seconds=60), "default_content_type": "application/json"}
@@ -118,31 +115,40 @@ def checked_endpoint(url: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where objects go and what they get: `name` as in `Target.place`, `prefix` empty or ending in a slash.
+class Vendor:
+    """What differs between stores.
 
-    abort: removes the unfinished uploads of one path, which obstore can't list; raises our own errors only.
+    make: an obstore store, given bucket, `client_options` and `retry_config`; attributes: what each object gets; abort: removes the unfinished
+    uploads of one path, which obstore can't list; raises our own errors only.
     """
 
-    name: str
-    prefix: str
-    attributes: dict[str, str]
-    bulk_delete: bool
+    scheme: str
     credentials_hint: str
+    bulk_delete: bool
+    make: Callable[..., S3Store | GCSStore]
     abort: Callable[[str], None]
+    attributes: dict[str, str] = field(default_factory=dict)
+    ca_file: Path | None = None
 
 
 class ObjectTarget:
-    """The promises are those of `Target`."""
+    """The promises are those of `Target`. Raises TargetError when no store can be made of this config."""
 
-    def __init__(self, store: S3Store | GCSStore, place: Place, config: ObjectConfig, clock: Clock) -> None:
-        self.place = place.name
+    def __init__(self, vendor: Vendor, config: ObjectConfig, clock: Clock) -> None:
+        endpoint = f"?endpoint={config.endpoint}" if config.endpoint else ""
+        self.place = f"{vendor.scheme}://{config.bucket}/{config.prefix}".rstrip("/") + endpoint
         self.concurrency = config.concurrency
-        self._at = place
-        self._store = store
+        self._prefix = config.prefix
+        self._vendor = vendor
         self._retry = Retry(clock, retry_for=config.retry_for, exhausted=TargetError)
-        self._lock = threading.Lock()
         self._conditional: bool | None = None
+        options: ClientConfig = {**_CLIENT, "allow_http": (config.endpoint or "").startswith("http://")}
+        try:
+            if vendor.ca_file:
+                options["root_certificate"] = vendor.ca_file.read_bytes()
+            self._store = vendor.make(config.bucket, client_options=options, retry_config=_NO_RETRY)
+        except (OSError, ValueError, BaseError) as error:
+            raise TargetError(f"{self.place} can't be opened: {_line(str(error))}") from None
 
     @property
     def requests(self) -> int:
@@ -150,43 +156,48 @@ class ObjectTarget:
 
     def put(self, key: str, data: bytes) -> bytes:
         path = self._path(key)
-        result = self._call(key, lambda: obstore.put(self._store, path, data, attributes=self._at.attributes, use_multipart=False))
+        result = self._call(key, lambda: obstore.put(self._store, path, data, attributes=self._vendor.attributes, use_multipart=False))
         return _etag(result["e_tag"])
 
     def flush(self) -> None:
         """Nothing to do: each call is durable by itself."""
 
     def create(self, key: str, data: bytes) -> bool:
-        if not self.conditional():
-            if self.get(key) is not None:
-                return False
-            self.put(key, data)
-            return True
-        return self._create(key, data)
+        if self.conditional():
+            return self._create(key, data)
+        if self.get(key) is not None:
+            return False
+        self.put(key, data)
+        return True
 
     def conditional(self) -> bool:
-        with self._lock:
-            if self._conditional is None:
-                self._conditional = self._probe()
-            return self._conditional
+        """Whether a second creation of one key is refused: a store may not know the condition, or ignore it and answer 200."""
+        if self._conditional is None:
+            key = _TMP + secrets.token_hex(8)
+            try:
+                self._create(key, key.encode())
+                self._conditional = not self._create(key, key.encode())
+            except TaskError:  # it refuses the condition
+                self._conditional = False
+            self.delete([key])
+        return self._conditional
 
     def put_stream(self, key: str, chunks: Callable[[], Iterable[bytes]]) -> None:
-        path = self._path(key)
+        path, marker = self._path(key), _TMP + sha256(key.encode()).hexdigest()
+        tries = itertools.count()
 
         def attempt() -> None:
             rest = iter(chunks())
             first = _first_part(rest)
             if len(first) < _PART:  # one request instead of three
-                obstore.put(self._store, path, first, attributes=self._at.attributes, use_multipart=False)
+                obstore.put(self._store, path, first, attributes=self._vendor.attributes, use_multipart=False)
                 return
-            marker = _TMP + sha256(key.encode()).hexdigest()
+            again = next(tries)
             self.put(marker, key.encode())
             whole = itertools.chain((first,), rest)
-            try:  # an error aborts the upload, of the store or of `chunks` alike; only a kill leaves it
-                obstore.put(self._store, path, whole, attributes=self._at.attributes, use_multipart=True, chunk_size=_PART, max_concurrency=1)
-            finally:
-                with contextlib.suppress(SyncdError):  # what stays is for `sweep`
-                    self.delete([marker])
+            obstore.put(self._store, path, whole, attributes=self._vendor.attributes, use_multipart=True, chunk_size=_PART, max_concurrency=1)
+            if not again:  # a failed try aborts its upload, unless the store can't be reached: then its parts are for `sweep`
+                self.delete([marker])
 
         self._call(key, attempt)
 
@@ -195,7 +206,7 @@ class ObjectTarget:
         return self._call_existing(key, lambda: bytes(obstore.get(self._store, path).bytes()))
 
     def list(self, prefix: str) -> Iterator[Sequence[Stat]]:
-        begin = self._at.prefix + prefix
+        begin = self._prefix + prefix
         stream, last, ordered = None, "", True
 
         def page() -> Sequence[obstore.ObjectMeta] | None:
@@ -216,7 +227,7 @@ class ObjectTarget:
                 ordered = ordered and last < item["path"]
                 last = item["path"]
             found = [item for item in items if item["path"].startswith(begin)]
-            yield [Stat(item["path"].removeprefix(self._at.prefix), item["size"], _etag(item["e_tag"])) for item in found]
+            yield [Stat(item["path"].removeprefix(self._prefix), item["size"], _etag(item["e_tag"])) for item in found]
 
     def copy(self, source: str, destination: str) -> bool:
         paths = self._path(source), self._path(destination)
@@ -229,7 +240,7 @@ class ObjectTarget:
 
     def delete(self, keys: Sequence[str]) -> None:
         paths = [self._path(key) for key in keys]
-        if self._at.bulk_delete:
+        if self._vendor.bulk_delete:
             for start in range(0, len(keys), _PAGE):
                 self._delete(keys[start], paths[start : start + _PAGE])
         else:
@@ -239,21 +250,23 @@ class ObjectTarget:
     def sweep(self) -> None:
         for page in self.list(_TMP):
             for stat in page:
-                self._at.abort(self._at.prefix + (self.get(stat.key) or b"").decode())
+                self._vendor.abort(self._prefix + (self.get(stat.key) or b"").decode())
                 self.delete([stat.key])
 
     def close(self) -> None:
         """Nothing to do: connections close with the process."""
 
     def _path(self, key: str) -> str:
-        return self._at.prefix + checked(key)
+        return self._prefix + checked(key)
 
     def _call(self, key: str | None, attempt: Callable[[], T]) -> T:
         def guarded() -> T:
             try:
                 return attempt()
             except _FOREIGN as error:
-                raise translate(error, self._at, key) from None  # its text holds whole answers and pages of debugging
+                raise _translate(
+                    error, self.place, key, self._vendor.credentials_hint
+                ) from None  # its text holds whole answers and pages of debugging
 
         return self._retry.call(guarded)
 
@@ -278,85 +291,52 @@ class ObjectTarget:
 
     def _create(self, key: str, data: bytes) -> bool:
         path = self._path(key)
-        unsure = False  # an earlier try failed, perhaps after the store had done it
 
-        def attempt() -> bool | None:
-            nonlocal unsure
+        def attempt() -> bool:
             try:
-                obstore.put(self._store, path, data, attributes=self._at.attributes, mode="create")
+                obstore.put(self._store, path, data, attributes=self._vendor.attributes, mode="create")
             except AlreadyExistsError:
-                return None if unsure else False
-            except BaseError:
-                unsure = True
-                raise
+                return False
             return True
 
-        created = self._call(key, attempt)
-        return self.get(key) == data if created is None else created
-
-    def _probe(self) -> bool:
-        """Create one key twice: a store may refuse the condition, or ignore it and answer 200 to both."""
-        key = _TMP + secrets.token_hex(8)
-        try:
-            return self._create(key, key.encode()) and not self._create(key, b"")
-        except TaskError:
-            return False
-        finally:
-            self.delete([key])
+        return self._call(key, attempt)
 
 
-def place_name(scheme: str, config: ObjectConfig) -> str:
-    """`Target.place` of a bucket."""
-    return f"{scheme}://{config.bucket}/{config.prefix}".rstrip("/") + (f"?endpoint={config.endpoint}" if config.endpoint else "")
-
-
-def open_store(make: Callable[..., Store], name: str, config: ObjectConfig, ca_file: Path | None = None) -> Store:
-    """`make`, called with what all stores have in common. Raises TargetError when it can't be made of this config."""
-    options: ClientConfig = {**_CLIENT, "allow_http": (config.endpoint or "").startswith("http://")}
-    try:
-        if ca_file:
-            options["root_certificate"] = ca_file.read_bytes()
-        return make(config.bucket, client_options=options, retry_config=_NO_RETRY)
-    except (OSError, ValueError, BaseError) as error:
-        raise TargetError(f"{name} can't be opened: {_line(str(error))}") from None
-
-
-def translate(error: Exception, place: Place, key: str | None) -> SyncdError:
+def _translate(error: Exception, place: str, key: str | None, hint: str) -> SyncdError:
     """The one place where obstore's errors become ours. `key` None: the call was about the whole place."""
+    where = f"{place}: {key}" if key else place
     text, _, debug = str(error).partition("\n\nDebug source:")
     if isinstance(error, InvalidPathError):
-        return TargetError(f"{place.name}: {_line(text)}; syncd never writes such a name: remove that object")
+        return TargetError(f"{place}: {_line(text)}; syncd never writes such a name: remove that object")
     if isinstance(error, ValueError):
-        return TaskError(f"{place.name}: {key!r} can't be the name of an object: {_line(text)}")
+        return TaskError(f"{place}: {key!r} can't be the name of an object: {_line(text)}")
     if "credential provider" in text:
-        reason = _line(text.partition("credential provider: ")[2])
-        return AccessError(f"{place.name}: no credentials could be had: {reason}. {place.credentials_hint}")
+        return AccessError(f"{place}: no credentials could be had: {_line(text.partition('credential provider: ')[2])}. {hint}")
     if refused := _REFUSED.search(text):
-        return _answered(place, refused[1].removeprefix(place.prefix), 200, refused[3], refused[2])
+        return _answered(f"{place}: {refused[1]}", 200, refused[3], refused[2], hint)
     if status := _STATUS.search(text):
         code, message = _CODE.search(text), _MESSAGE.search(text)
-        return _answered(place, key, int(status[1]), code[1] if code else "", message[1] if message else "")
+        told = _answered(where, int(status[1]), code[1] if code else "", message[1] if message else "", hint)
+        return TargetError(str(told)) if key is None and isinstance(told, TaskError) else told
     return _network(place, text, debug)
 
 
-def _answered(place: Place, key: str | None, status: int, code: str, message: str) -> SyncdError:
+def _answered(where: str, status: int, code: str, message: str, hint: str) -> SyncdError:
     said = " ".join(part for part in (str(status), code, message.strip()) if part)
-    where = f"{place.name}: {key}" if key else place.name
     if code in _WHOLE_CODES:
-        return TargetError(f"{place.name}: {_WHOLE_CODES[code]} ({said})")
+        return TargetError(f"{where}: {_WHOLE_CODES[code]} ({said})")
     if status in {401, 403} or code in _ACCESS_CODES:
-        return AccessError(f"{where}: the store refuses the credentials or what they ask for ({said}). {place.credentials_hint}")
+        return AccessError(f"{where}: the store refuses the credentials or what they ask for ({said}). {hint}")
     if status in _TRANSIENT_STATUS or code in _TRANSIENT_CODES or code.startswith("Throttling"):
         return TransientError(f"{where}: the store is busy or ill ({said})")
-    if key is None or code.startswith("KMS.") or status == HTTPStatus.NOT_FOUND:
+    if code.startswith("KMS.") or status == HTTPStatus.NOT_FOUND:
         return TargetError(f"{where}: the store refuses this ({said})")
     return TaskError(f"{where}: the store can't take this ({said})")
 
 
-def _network(place: Place, text: str, debug: str) -> SyncdError:
+def _network(place: str, text: str, debug: str) -> SyncdError:
     sign = next((sign for sign in _NETWORK if sign in text + debug), "")
-    reason = _NETWORK.get(sign) or _line(text.rpartition(" - ")[2])
-    message = f"{place.name}: the store can't be reached: {reason}"
+    message = f"{place}: the store can't be reached: {_NETWORK.get(sign) or _line(text.rpartition(' - ')[2])}"
     return TargetError(message) if sign in _HOPELESS else TransientError(message)
 
 

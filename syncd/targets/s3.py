@@ -19,7 +19,7 @@ from pydantic import model_validator
 from syncd.clock import SECOND, Clock, to_datetime
 from syncd.errors import AccessError, TargetError
 from syncd.fields import Secret
-from syncd.targets.objects import ObjectConfig, ObjectTarget, Place, checked_endpoint, open_store, place_name
+from syncd.targets.objects import ObjectConfig, ObjectTarget, Vendor, checked_endpoint
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -80,16 +80,16 @@ def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every ed
             config = config.model_copy(update={"endpoint": checked_endpoint(endpoint)})
         except ValueError as error:
             raise TargetError(f"AWS_ENDPOINT_URL in the environment: {error}") from error
-    place = Place(
-        name=place_name("s3", config),
-        prefix=config.prefix,
-        attributes={"Storage-Class": config.storage_class} if config.storage_class else {},
-        bulk_delete=True,
+    vendor = Vendor(
+        scheme="s3",
         credentials_hint=_HINT,
+        bulk_delete=True,
+        make=partial(S3Store, config=_settings(config), credential_provider=_provider(config, clock)),
         abort=partial(_abort, config, clock),
+        attributes={"Storage-Class": config.storage_class} if config.storage_class else {},
+        ca_file=config.ca_file,
     )
-    make = partial(S3Store, config=_settings(config), credential_provider=_provider(config, clock))
-    return ObjectTarget(open_store(make, place.name, config, config.ca_file), place, config, clock)
+    return ObjectTarget(vendor, config, clock)
 
 
 def _abort(config: Config, clock: Clock, path: str) -> None:

@@ -328,6 +328,8 @@ class TestPutStream:
             with pytest.raises(LookupError, match="half-way"):
                 target.put_stream(key, chunks)
         assert place.open().get("1/old") == b"old"
+        assert keys_of(target, "1/") == ["1/old"]
+        target.sweep()
         assert keys_of(place.open()) == ["1/old"]
         if isinstance(target, LocalTarget):
             assert list(Path(target.place, "_syncd", "tmp").iterdir()) == []

@@ -131,13 +131,21 @@ class TestRetry:
 
 class TestCreate:
     @pytest.mark.parametrize("act", [reset_after(), lose_answer(0.1)], ids=["reset", "silence"])
-    def test_an_answer_lost_after_the_commit_is_our_own_file(self, world: World, act: Any) -> None:
+    def test_after_a_lost_answer_the_file_tells_whose_it_is(self, world: World, act: Any) -> None:
         proxy, place = world
         target = place.open()
         assert target.conditional()
         proxy.plan(Fault(act, method="PUT", path="owner"))
-        assert target.create("_syncd/owner.json", b"mine") is True
-        assert target.create("_syncd/owner.json", b"mine") is False
+        target.create("_syncd/owner.json", b"mine")
+        assert target.get("_syncd/owner.json") == b"mine"
+        assert target.create("_syncd/owner.json", b"other") is False
+        assert target.get("_syncd/owner.json") == b"mine"
+
+    @pytest.mark.parametrize("act", [reset_after(), answer(500)], ids=["reset", "500"])
+    def test_an_answer_lost_while_probing_does_not_accuse_the_store(self, world: World, act: Any) -> None:
+        proxy, place = world
+        proxy.plan(Fault(act, method="PUT", path="_syncd/tmp"))
+        assert place.open().conditional() is True
 
     def test_an_answer_lost_before_somebody_else_came_is_not(self, world: World) -> None:
         proxy, place = world
@@ -189,6 +197,7 @@ class TestSweep:
             writer.kill()
         assert unfinished() == before + 1
         target = place.open()
+        target.put("_syncd/tmp/probe", b"_syncd/tmp/probe")  # of one killed while it probed
         target.sweep()
         assert unfinished() == before
         assert keys(target) == []
@@ -262,8 +271,7 @@ class TestErrors:
     )
     def test_why_it_is_unreachable(self, debug: str, reason: str) -> None:
         text = f"Generic S3 error: Error performing GET http://h/b/x in 1ms - HTTP error: error sending request\n\nDebug source:\n{debug}"
-        place = objects.Place("s3://b", "", {}, bulk_delete=True, credentials_hint="", abort=lambda _path: None)
-        told = objects.translate(obstore.exceptions.GenericError(text), place, "x")
+        told = objects._translate(obstore.exceptions.GenericError(text), "s3://b", "x", "")
         assert isinstance(told, TransientError)
         assert str(told) == f"s3://b: the store can't be reached: {reason}"
 
