@@ -10,9 +10,9 @@ from contextlib import closing, contextmanager
 import typer
 
 from syncd.checkpoint.base import Checkpoint
-from syncd.cli.app import DEFAULT_PATH, Call
-from syncd.clock import Clock
-from syncd.config import Config, load, open_source, open_target
+from syncd.cli.main import DEFAULT_PATH, Call
+from syncd.clock import Clock, SystemClock
+from syncd.config import Config, load, open_checkpoint, open_source, open_target
 from syncd.config.rules import suggest
 from syncd.run.job import Job
 
@@ -31,6 +31,15 @@ def opened(config: Config, name: str, checkpoint: Checkpoint, clock: Clock) -> I
     """One Sync with its Source and Target open for as long."""
     with closing(open_source(config, name, clock)) as source, closing(open_target(config, name, clock)) as target:
         yield Job(name, config.syncs[name], source, target, checkpoint, clock)
+
+
+def each(call: Call, wanted: Sequence[str] | None) -> Iterator[Job]:
+    """Each Sync that is meant, open while it is looked at; the Checkpoint is only read."""
+    config, names = read(call, wanted)
+    with closing(open_checkpoint(config, read_only=True)) as checkpoint:
+        for name in names:
+            with opened(config, name, checkpoint, SystemClock()) as job:
+                yield job
 
 
 def confirmation(call: Call, sync: str, plan_id: str) -> str:

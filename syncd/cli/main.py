@@ -1,41 +1,117 @@
-"""`syncd`: `sync`, which changes something, beside the commands that only look."""
+"""`syncd`: the program itself, the options that each command takes, and how a command ends.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 some tasks failed, 11 another syncd owns it, 12 credentials refused, 20 Guard tripped, 78 bad config,
+130 interrupted. Whatever a user can cause ends in one line and one of them; a traceback is a bug of syncd.
+"""
 
 from __future__ import annotations
 
+import inspect
+import json
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from syncd.cli import look
-from syncd.cli.app import Call, Syncs, app, command
+from syncd import __version__
+from syncd.cli.output import log_to_stderr, say, show_error
+from syncd.errors import SyncdError
 
-__all__ = ["app", "look", "main", "sync"]
+DEFAULT_PATH = Path("syncd.yaml")
+INTERRUPTED = 130
+LogLevel = StrEnum("LogLevel", ["DEBUG", "INFO", "WARNING", "ERROR"])
+LogFormat = StrEnum("LogFormat", ["TEXT", "JSON"])
+Syncs = Annotated[list[str] | None, typer.Argument(metavar="SYNC", help="Syncs by name; all when none is named.")]
 
 
-@command(app, "sync")
-def sync(
-    call: Call,
-    syncs: Syncs = None,
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; an error that a user can cause becomes its line and its exit code."""
+        try:
+            return super().invoke(ctx)
+        except SyncdError as error:
+            show_error(error)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            raise typer.Exit(INTERRUPTED) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="A continuous, verifiable, restorable backup of labeling data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    rich_markup_mode=None,
+)
+trash = typer.Typer(cls=_Commands, help="Look into the trash of each Sync.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(trash, name="trash")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What every command is told: the config file, and whether a program reads the answer."""
+
+    config: Path
+    json: bool
+
+    def object(self, fields: object) -> None:
+        """One line of `--json`; ASCII, so that any id gets through any pipe."""
+        say(json.dumps(fields))
+
+
+def _called(
     *,
-    full: Annotated[bool, typer.Option("--full", help="Read every body and check every file.")] = False,
-    confirm_deletes: Annotated[str, typer.Option(metavar="PLAN_ID", help="Let the deletions of exactly this Plan pass the Guard.")] = "",
-    take_over: Annotated[bool, typer.Option("--take-over", help="Inherit a place in the Target from another Checkpoint.")] = False,
-) -> int:
-    """Run Syncs now, one after the other.
+    config: Annotated[Path, typer.Option("-c", "--config", envvar="SYNCD_CONFIG", help="The config file.", metavar="FILE")] = DEFAULT_PATH,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+    log_level: Annotated[LogLevel, typer.Option(help="The least that is logged.", case_sensitive=False)] = LogLevel.WARNING,
+    log_format: Annotated[LogFormat, typer.Option(help="How logs and errors are written to stderr.")] = LogFormat.TEXT,
+) -> Call:
+    log_to_stderr(log_level, as_json=log_format is LogFormat.JSON)
+    return Call(config, json)
 
-    Ctrl-C ends the Run cleanly, a second one at once.
-    """
-    if (confirm_deletes or take_over) and not syncs:
-        raise typer.BadParameter("--confirm-deletes and --take-over need the name of the Sync")
-    from syncd.cli.sync import run_syncs
 
-    return run_syncs(call, syncs, full=full, confirm_deletes=confirm_deletes, take_over=take_over)
+def command(group: typer.Typer, name: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Enrol a function `(call, own options) -> exit code`: the command takes its own options and those of `_called`."""
+
+    def enrol(function: Callable[..., int]) -> Callable[..., int]:
+        shared = inspect.signature(_called, eval_str=True).parameters
+        options = [*list(inspect.signature(function, eval_str=True).parameters.values())[1:], *shared.values()]
+
+        def run(**given: Any) -> NoReturn:
+            call = _called(**{option: given.pop(option) for option in shared})
+            raise typer.Exit(function(call, **given))
+
+        run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]  # what typer reads
+        run.__annotations__ = {option.name: option.annotation for option in options}
+        group.command(name, help=function.__doc__)(run)
+        return function
+
+    return enrol
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"syncd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(*, version: Annotated[bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)] = False) -> None:
+    del version
 
 
 def main() -> None:
     """Run the command that argv names, and exit."""
+    import syncd.cli.commands  # noqa: F401 - enrols them
+
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # or it looks through every installed package
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal that knows no → is no reason to fail

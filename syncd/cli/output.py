@@ -81,7 +81,7 @@ class _Text(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         level = f"{record.levelname.lower()}: "
         place = f"{clean(record.place)}: " if hasattr(record, "place") else ""
-        text = fold(place + paint(level, level[:-2], sys.stderr) + clean(record.getMessage()), sys.stderr)
+        text = fold(place + level + clean(record.getMessage()), sys.stderr).replace(level, paint(level, level[:-2], sys.stderr), 1)
         if hint := getattr(record, "hint", ""):
             text += "\n" + paint(f"    hint: {clean(hint)}", "dim", sys.stderr)
         if record.exc_info:

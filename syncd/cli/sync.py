@@ -15,8 +15,8 @@ from dataclasses import asdict
 from functools import partial
 from types import FrameType
 
-from syncd.cli.app import INTERRUPTED, Call
 from syncd.cli.jobs import confirmation, opened, read
+from syncd.cli.main import INTERRUPTED, Call
 from syncd.cli.output import clean, fold, log, paint, say, table
 from syncd.clock import SystemClock
 from syncd.config import open_checkpoint

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+import syncd.cli.commands  # noqa: F401 - enrols them
 from syncd.cli import jobs
 from syncd.cli.main import app
 from syncd.config import load, open_checkpoint
@@ -263,6 +264,32 @@ def test_no_output_shows_a_secret(desk: Desk) -> None:
     for command in ("validate", "plan", "sync", "status"):
         result = desk.type(command, "--log-level", "debug")
         assert "s3cret" not in result.stdout + result.stderr
+
+
+CANARIES = """\
+sources:
+  a: {type: label_studio, url: "ftp://canary@s.test?canary=1", token: canary, concurrency: none, token_fiel: canary}
+  b: {type: label_studio, url: "http://s.test", token: [canary], timeout: canary}
+  c: {type: label_studio, url: "http://s.test", token_file: canary}
+  d: {type: label_studio, url: "http://s.test", token: canary, token_file: ./syncd.yaml}
+targets:
+  e: {type: s3, bucket: b, access_key_id: canary, concurrency: -}
+  f: {type: s3, bucket: b, access_key_id: canary, secret_access_key: {key: canary}, session_token: !x canary}
+  g: {type: s3, bucket: b, access_key_id: "${TOKEN}", secret_access_key: "canary${", session_token_file: canary}
+  h: {type: s3, bucket: b, session_token: canary}
+syncs:
+  x: {source: a, target: e}
+state: postgresql://canary@db/x
+"""
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_no_output_shows_a_secret_that_has_wrong_values_beside_it(desk: Desk, form: str) -> None:
+    desk.config.write_text(CANARIES)
+    result = desk.type("sync", "--log-level", "debug", "--log-format", form)
+    assert result.exit_code == 78
+    assert len(result.stderr.splitlines()) > 10
+    assert "canary" not in (result.stdout + result.stderr).lower()
 
 
 def test_a_bug_shows_its_traceback(desk: Desk) -> None:

@@ -1,4 +1,7 @@
-"""The commands that only look: validate, schema, plan, status, trash list. They take no lock and write nothing."""
+"""The commands: all but `sync` only look, take no lock and write nothing.
+
+What is slow to import is imported by the command that needs it, so that `--help` is quick.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from syncd.cli.app import Call, Syncs, app, command, trash
+from syncd.cli.main import Call, Syncs, app, command, trash
 from syncd.cli.output import clean, fold, paint, say, table
 from syncd.clock import SECOND, SystemClock, format_time
 from syncd.errors import ConfigError
@@ -59,22 +62,19 @@ def plan(call: Call, syncs: Syncs = None, *, full: Annotated[bool, typer.Option(
 
     One line for each task: + new  ~ changed  - deleted  ! error
     """
-    from syncd.cli.jobs import opened, read
-    from syncd.config import open_checkpoint
+    from syncd.cli.jobs import each
     from syncd.model import Kind
     from syncd.run.preview import plan_sync
 
-    config, names = read(call, syncs)
-    checkpoint, code = open_checkpoint(config, read_only=True), 0
-    for name in names:
+    code = 0
+    for job in each(call, syncs):
         counts: Counter[str] = Counter()
         if not call.json:
-            say(paint(name, "bold"))
-        with opened(config, name, checkpoint, SystemClock()) as job:
-            for line in plan_sync(job, Kind.FULL if full else None):
-                counts[line.sign] += 1
-                code = max(code, line.exit_code)
-                _plan_line(name, line, call)
+            say(paint(job.name, "bold"))
+        for line in plan_sync(job, Kind.FULL if full else None):
+            counts[line.sign] += 1
+            code = max(code, line.exit_code)
+            _plan_line(job.name, line, call)
         if not call.json:
             say("  " + (", ".join(f"{counts[sign]:,} {word}" for sign, word in _TOTALS.items() if counts[sign]) or "nothing to do"))
     return code
@@ -87,6 +87,26 @@ def _plan_line(name: str, line: PlanLine, call: Call) -> None:
     key = clean(line.project if line.task is None else f"{line.project}/{line.task}")
     why = "" if line.why == _TOTALS[line.sign] else clean(line.why)
     say(f"  {paint(line.sign, line.sign)} {key:<24}  {why}".rstrip())
+
+
+@command(app, "sync")
+def sync(
+    call: Call,
+    syncs: Syncs = None,
+    *,
+    full: Annotated[bool, typer.Option("--full", help="Read every body and check every file.")] = False,
+    confirm_deletes: Annotated[str, typer.Option(metavar="PLAN_ID", help="Let the deletions of exactly this Plan pass the Guard.")] = "",
+    take_over: Annotated[bool, typer.Option("--take-over", help="Inherit a place in the Target from another Checkpoint.")] = False,
+) -> int:
+    """Run Syncs now, one after the other.
+
+    Ctrl-C ends the Run cleanly, a second one at once.
+    """
+    if (confirm_deletes or take_over) and not syncs:
+        raise typer.BadParameter("--confirm-deletes and --take-over need the name of the Sync")
+    from syncd.cli.sync import run_syncs
+
+    return run_syncs(call, syncs, full=full, confirm_deletes=confirm_deletes, take_over=take_over)
 
 
 @command(app, "status")
@@ -124,6 +144,8 @@ def _status(checkpoint: Checkpoint, name: str, now: int) -> dict[str, Any]:
     """
     runs, collections = list(checkpoint.runs(name, _BACK)), list(checkpoint.states(name))
     last = runs[0] if runs else None
+    said = last.report if last else {}
+    failed = said.get("failed")
     return {
         "sync": name,
         "last_run": last and format_time(last.started_at),
@@ -133,9 +155,9 @@ def _status(checkpoint: Checkpoint, name: str, now: int) -> dict[str, Any]:
         "lag": next((max(0, now - run.started_at) / SECOND for run in runs if run.status == "ok"), None),
         "collections": len(collections),
         "tasks": sum(checkpoint.size(name, collection) for collection in collections),
-        "failing": len(checkpoint.failures(name)),
-        "plan_id": last.report.get("plan_id", "") if last else "",
-        "error": last.report.get("error", "") if last else "",
+        "failing": max(len(checkpoint.failures(name)), len(failed) if isinstance(failed, list) else 0),  # a whole file may fail as well
+        "plan_id": said.get("plan_id", ""),
+        "error": said.get("error", ""),
     }
 
 
@@ -156,19 +178,16 @@ def _span(seconds: float) -> str:
 @command(trash, "list")
 def trash_list(call: Call, syncs: Syncs = None) -> int:
     """List the deleted tasks that can still be taken back."""
-    from syncd.cli.jobs import opened, read
-    from syncd.config import open_checkpoint
+    from syncd.cli.jobs import each
     from syncd.run.trash import list_trash
 
-    config, names = read(call, syncs)
-    checkpoint, rows = open_checkpoint(config, read_only=True), []
-    for name in names:
-        with opened(config, name, checkpoint, SystemClock()) as job:
-            for item in list_trash(job):
-                if call.json:
-                    call.object({"sync": name, **asdict(item)})
-                else:
-                    rows.append((item.deleted, item.expires, name, f"{item.project}/{item.task}"))
+    rows = []
+    for job in each(call, syncs):
+        for item in list_trash(job):
+            if call.json:
+                call.object({"sync": job.name, **asdict(item)})
+            else:
+                rows.append((item.deleted, item.expires, job.name, f"{item.project}/{item.task}"))
     if rows:
         table(("DELETED", "KEPT UNTIL", "SYNC", "TASK"), rows, left=4)
     elif not call.json:
