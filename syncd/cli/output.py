@@ -27,7 +27,12 @@ _COLOURS = {
 
 def say(text: str, stream: TextIO | None = None) -> None:
     """One line, at once: a Run may be long, and somebody may be waiting at the other end."""
-    print(text, file=stream or sys.stdout, flush=True)
+    try:
+        print(text, file=stream or sys.stdout, flush=True)
+    except BrokenPipeError:  # the reader has enough: the command ends quietly
+        raise
+    except OSError as error:
+        raise SyncdError(f"can't write the answer: {error.strerror}") from error
 
 
 def paint(text: str, word: str, stream: TextIO | None = None) -> str:

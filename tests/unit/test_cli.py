@@ -326,6 +326,13 @@ def test_help_is_quick_and_loads_no_vendor(tmp_path: Path) -> None:
     assert after.children_user + after.children_system - before.children_user - before.children_system < 0.35
 
 
+def test_a_reader_that_leaves_or_a_full_disk_is_no_traceback(tmp_path: Path) -> None:
+    for rest, code in (("> /dev/full", 1), ("| true; exit ${PIPESTATUS[0]}", 1)):
+        command = ["bash", "-c", f"{sys.executable} -m syncd schema {rest}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+
+
 def test_version_and_mistakes_of_usage(tmp_path: Path) -> None:
     assert shell("--version", folder=tmp_path).stdout.startswith("syncd 0.")
     assert shell("sink", folder=tmp_path).returncode == 2
