@@ -75,7 +75,7 @@ class _Found(NamedTuple):
 
 
 class _Note(NamedTuple):
-    """What to remember of a file that was read to its end; same: it gives the ids that it gave before, if it did."""
+    """What to remember of a file, if it did not fail; same: it gives the ids that it gave before, if it did."""
 
     name: str
     value: bytes
@@ -165,10 +165,8 @@ class Source:
         """What changed, what failed, what is missing. Raises _InDoubt."""
         look = one.look
         one.sort(self._folder.walk(look))
-        owed = _OWED in one.flags
-        if one.opens and not owed:
-            owed = True
-            yield Batch(notes={_OWED: b""})  # before any Entry: whatever ends this reading, the next one looks for what is missing
+        if one.doubts:
+            yield Batch(notes=dict.fromkeys(one.doubts, b""))  # before any Entry: however this reading ends, the next one knows
         for page in _pages(item for packed in one.order.items(descending=True) for item in self._read(look, File.unpack(*packed))):
             batch = one.batch(page)
             if batch.tasks or batch.notes:
@@ -183,15 +181,13 @@ class Source:
                 lost.put((id_, b"") for id_ in batch.missing)
                 yield batch
             self._proofs[look.collection.id] = _Proof(look.proof, lost, missing=True)
-        notes: dict[str, bytes | None] = {_OWED: None} if clean and owed else {}
-        if _SHARED in one.flags and not one.shared and not look.doubt:
-            notes[_SHARED] = None
-        yield Batch(notes=notes, cursor=look.newest)
+        over = {_OWED: clean, _SHARED: one.listed and not one.shared}
+        yield Batch(notes={name: None for name in {*one.flags, *one.doubts} if over[name]}, cursor=look.newest)
 
     def _read(self, look: Look, file: File) -> Iterator[_Found | _Note]:
         """The file's tasks, and at its end its note; whatever can't be read is told to the Look."""
         self._folder.requests += 1
-        ids = blake2b(digest_size=8)
+        ids, fresh = blake2b(digest_size=8), False
         try:
             opened = os.open(f"{look.top}/{file.name}", os.O_RDONLY | os.O_NONBLOCK)  # never waits, should the file have become a pipe
             try:
@@ -210,22 +206,23 @@ class Source:
             look.fail(file.name, f"can't be read: {error.strerror}")
         except TaskError as error:
             look.fail(file.name, str(error))
-        else:
-            same = file.note[8:16] in {b"", ids.digest()}
-            yield _Note(file.name, file.stamp[:8] + ids.digest() + (b"?" if fresh else b""), same)
+        value = file.stamp[:8] + ids.digest() + (b"?" if fresh else b"")
+        yield _Note(file.name, value, same=file.note[8:16] in {b"", value[8:16]})
 
 
 class _Pass:
     """What one reading opens, admits and finds missing.
 
-    flags: as they were noted; order: the files to open; opens: whether there are any; shared: some id is given by two files; scan: something may be
-    missing.
+    flags: as they were noted; order: the files to open; doubts: flags to note until all of them were read; listed: no folder failed;
+    shared: some id is given by two files; scan: something may be missing.
     """
 
     def __init__(self, look: Look, known: Known, *, whole: bool) -> None:
         self.look, self._known, self._whole = look, known, whole
-        self.order, self.opens = Scratch(), False
+        self.order = Scratch()
         self.flags = known.notes(_FLAGS)
+        self.doubts: list[str] = []
+        self.listed = False
         self.shared = not whole and _SHARED in self.flags
         self.scan = next(chain(known.all_ids(), known.failing()), None) is not None if whole else _OWED in self.flags
         self._over = False  # some notes are of files that are gone
@@ -246,7 +243,9 @@ class _Pass:
                 else:
                     unopened.append(_version(file.stamp))
             self.order.put(file.pack() for file in changed)
-            self.opens |= bool(changed)
+            if changed:
+                self.doubts = [name for name in (_FLAGS if self._whole else (_OWED,)) if name not in self.flags]
+        self.listed = not self.look.doubt
         self._over = met != expected
         self.scan |= self._over
         self._unopened = array("Q", sorted(unopened))
@@ -265,9 +264,9 @@ class _Pass:
                 self.shared = True
             else:
                 self.look.fail(name, f"id {task.id} stands twice in this file, and not the same")
-        read = [note for note in page if isinstance(note, _Note) and note.name not in self.look.bad]
+        read = [note for note in page if isinstance(note, _Note)]
         self.scan |= not all(note.same for note in read)
-        notes = {note.name: note.value for note in read}
+        notes = {note.name: None if note.name in self.look.bad else note.value for note in read}
         return Batch(tasks=list(tasks.values()), notes=notes | {_SHARED: b""} if self.shared else notes)
 
     def lost(self) -> Iterator[Batch]:

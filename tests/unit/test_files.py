@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from syncd.checkpoint.base import Commit, Lease
@@ -578,10 +578,21 @@ class History:
         self.follower.close()
 
 
+TWO = [("write", "a.json", [1], 0), ("write", "b.json", [2], 1)]
+
+
 @settings(max_examples=60, deadline=None)
-@given(history=st.lists(steps, max_size=14))
-def test_after_any_history_of_a_folder_one_run_makes_the_backup_equal(history: list[Any], tmp_path_factory: pytest.TempPathFactory) -> None:
+@example(history=[*TWO, ("spoilt_run", "refused", 0), ("remove", "a.json")], page=1000)  # its Entry was recorded, its note was not
+@example(history=[*TWO, ("spoilt_run", "broken", 1), ("remove", "b.json")], page=1000)
+@example(history=[*TWO, ("run", ""), ("write", "b.json", [1], 2), ("run", "killed", 3), ("remove", "b.json")], page=1)  # the older file was not met
+@example(history=[*TWO, ("run", ""), ("remove", "b.json"), ("run", "killed", 2)], page=1)  # its note is forgotten, its task is not
+@given(history=st.lists(steps, max_size=14), page=st.sampled_from([1, 3, 1000]))
+def test_after_any_history_of_a_folder_one_run_makes_the_backup_equal(
+    history: list[Any], page: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     past = History(tmp_path_factory.mktemp("history"))
+    patch = pytest.MonkeyPatch()
+    patch.setattr(files, "_ITEMS", page)
     try:
         for name, *arguments in history:
             getattr(past, name)(*arguments)
@@ -596,4 +607,5 @@ def test_after_any_history_of_a_folder_one_run_makes_the_backup_equal(history: l
         assert [*seen.missing, *seen.failed] == []
         assert past.truth() == past.follower.files
     finally:
+        patch.undo()
         past.close()
