@@ -26,9 +26,10 @@ class Range(NamedTuple):
 
 
 def differing(whole: Range, ask: Count, held: Count, *, leaf: int) -> Iterator[Range]:
-    """The ranges of `whole` whose sums differ, ascending and disjoint: each of at most `leaf` tasks on either side, or one where nothing is held yet.
+    """The ranges of `whole` whose sums differ, ascending and disjoint: each of at most `leaf` tasks in the Source, or one where nothing is held yet.
 
-    `ask` is a request to the Source; `held` is what the Checkpoint will hold. Both are called lazily, as ranges are consumed.
+    How many tasks of a range are held and gone does not matter: listing what is there tells them all. `ask` is a request to the Source; `held` is
+    what the Checkpoint will hold. Both are called lazily, as ranges are consumed.
     """
     stack = [whole]
     while stack:
@@ -36,11 +37,11 @@ def differing(whole: Range, ask: Count, held: Count, *, leaf: int) -> Iterator[R
         ours = held(part.low, part.high)
         if part.counts == ours:
             continue
-        if part.low == part.high or ours.tasks == 0 or max(part.counts.tasks, ours.tasks) <= leaf:
+        if part.low == part.high or ours.tasks == 0 or part.counts.tasks <= leaf:
             yield part
             continue
         middle = (part.low + part.high) // 2
-        left = ask(part.low, middle) if part.counts.tasks > 0 else Counts(0, 0, 0)
+        left = ask(part.low, middle)
         stack.append(Range(middle + 1, part.high, part.counts.minus(left)))
         stack.append(Range(part.low, middle, left))
 

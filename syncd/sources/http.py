@@ -6,6 +6,7 @@ anything but JSON for an answer: a login page with 200 is an error, never data (
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from syncd.retry import Retry
 
 CONNECT_TIMEOUT = 15.0  # seconds
 BRITTLE_TRIES = 3
+_BRITTLE = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
 _BUSY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 _SHOWN = 200  # characters of a server's own words in a message
 
@@ -55,8 +57,12 @@ class Answer:
     asked_at: int | None
 
 
-class _UnreadableError(TransientError):
-    """The server failed on this very request, or its answer is no JSON: perhaps a passing fault, perhaps one task in the answer."""
+class _BrittleError(TransientError):
+    """The server failed on this very request: perhaps a passing fault, perhaps too much was asked for, perhaps one task in the answer."""
+
+
+class _SilenceError(_BrittleError):
+    """The server said nothing for as long as a busy one may."""
 
 
 class Http:
@@ -71,25 +77,28 @@ class Http:
             base_url=self._base,
             timeout=httpx.Timeout(timeout, connect=CONNECT_TIMEOUT),
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-            headers={"User-Agent": f"syncd/{__version__}", "Accept": "application/json", "Accept-Encoding": "gzip"},
+            headers={"User-Agent": f"syncd/{__version__}", "Accept": "application/json", "Accept-Encoding": "gzip", "Cache-Control": "no-cache"},
         )
         self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self.requests = 0
 
-    def get(self, path: str, params: Mapping[str, str | int] | None = None, *, absent: bool = False, brittle: bool = False) -> Answer:
+    def get(
+        self, path: str, params: Mapping[str, str | int] | None = None, *, absent: bool = False, brittle: bool = False, limit: int | None = None
+    ) -> Answer:
         """The answer to a GET. Raises SourceError or AccessError.
 
-        absent: a JSON 404 is an Answer, too. brittle: what keeps failing with 500 or unreadable JSON over a few tries is a TaskError,
-        since a single task can cause it.
+        absent: a JSON 404 is an Answer, too. brittle: a request that the server fails on a few times (500, 502, 504, silence, resets, unreadable
+        JSON) is a TaskError, since a single task or too many of them can cause it; so is an answer of more than `limit` bytes.
         """
         failures = 0
 
         def attempt() -> Answer:
             nonlocal failures
             try:
-                return self._judge(self._authorized("GET", path, params), absent=absent)
-            except _UnreadableError as error:
-                failures += 1
+                return self._judge(*self._authorized(path, params, limit), absent=absent)
+            except _BrittleError as error:
+                # a try that ended in silence took minutes: no second one
+                failures += BRITTLE_TRIES if isinstance(error, _SilenceError) else 1
                 if brittle and failures >= BRITTLE_TRIES:
                     raise TaskError(str(error)) from None
                 raise
@@ -98,35 +107,44 @@ class Http:
 
     def post_anonymously(self, path: str, body: Mapping[str, str]) -> Answer:
         """The answer to a POST without authorization. Raises SourceError or AccessError."""
-        return self._retry.call(lambda: self._judge(self._send("POST", path, json=body), absent=False))
+        return self._retry.call(lambda: self._judge(*self._send("POST", path, json=body), absent=False))
 
     def close(self) -> None:
         self._client.close()
 
-    def _authorized(self, method: str, path: str, params: Mapping[str, str | int] | None) -> httpx.Response:
-        response = self._send(method, path, params=params, headers={"Authorization": self._auth.header()})
+    def _authorized(self, path: str, params: Mapping[str, str | int] | None, limit: int | None) -> tuple[httpx.Response, bytes]:
+        response, content = self._send("GET", path, limit, params=params, headers={"Authorization": self._auth.header()})
         if response.status_code == HTTPStatus.UNAUTHORIZED and self._auth.renew():
-            response = self._send(method, path, params=params, headers={"Authorization": self._auth.header()})
-        return response
+            response, content = self._send("GET", path, limit, params=params, headers={"Authorization": self._auth.header()})
+        return response, content
 
-    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+    def _send(self, method: str, path: str, limit: int | None = None, **options: Any) -> tuple[httpx.Response, bytes]:
         with self._lock:
             self.requests += 1
+        where, content = f"{method} {self._base}{path}", bytearray()
         try:
-            return self._client.request(method, path, **options)
-        except httpx.UnsupportedProtocol as error:
+            with self._client.stream(method, path, **options) as response:
+                for part in response.iter_bytes():
+                    content += part
+                    if limit is not None and len(content) > limit:
+                        raise TaskError(f"{where}: an answer of more than {limit} bytes")
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise SourceError(f"{self._base}: {error}") from None
-        except httpx.TimeoutException as error:
-            raise TransientError(f"{method} {self._base}{path}: no answer in time ({type(error).__name__})") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:  # resets, truncated bodies, undecodable gzip, TLS
-            raise TransientError(f"{method} {self._base}{path}: {str(error) or type(error).__name__}") from None
+        except httpx.ReadTimeout:
+            raise _SilenceError(f"{where}: no answer in time") from None
+        except (httpx.ReadError, httpx.RemoteProtocolError, httpx.DecodingError) as error:  # resets, truncated bodies, undecodable gzip
+            raise _BrittleError(f"{where}: {str(error) or type(error).__name__}") from None
+        except httpx.HTTPError as error:  # nobody listens, no name, TLS
+            raise TransientError(f"{where}: {str(error) or type(error).__name__}") from None
+        return response, bytes(content)
 
-    def _judge(self, response: httpx.Response, *, absent: bool) -> Answer:
+    def _judge(self, response: httpx.Response, content: bytes, *, absent: bool) -> Answer:
         """What a response is: an Answer, or the error its status and content stand for."""
         status = response.status_code
+        detail = _detail(content) if status >= HTTPStatus.BAD_REQUEST else ""
         where = f"{response.request.method} {self._base}{response.request.url.path.removeprefix(self._base.path.rstrip('/'))}"
-        if status >= HTTPStatus.BAD_REQUEST and not (absent and status == HTTPStatus.NOT_FOUND and _detail(response)):
-            raise self._fault(response, where)
+        if status >= HTTPStatus.BAD_REQUEST and not (absent and status == HTTPStatus.NOT_FOUND and detail):
+            raise self._fault(response, where, detail)
         if status >= HTTPStatus.MULTIPLE_CHOICES and status < HTTPStatus.BAD_REQUEST:
             target = response.headers.get("location", "").partition("?")[0]  # what follows may be a secret
             raise SourceError(f"{where}: redirected to {target[:_SHOWN]}; redirects are not followed, give the right address as url")
@@ -136,27 +154,27 @@ class Http:
                 f"{where}: answered {status} with {kind or 'no content type'} instead of JSON: a login page or another server? check url"
             )
         try:
-            body = encode.parse(response.content)
+            body = encode.parse(content)
         except TaskError as error:
-            raise _UnreadableError(f"{where}: {error}") from None
-        return Answer(status, body, len(response.content), _asked_at(response))
+            raise _BrittleError(f"{where}: {error}") from None
+        return Answer(status, body, len(content), _asked_at(response))
 
-    def _fault(self, response: httpx.Response, where: str) -> Exception:
-        status, detail = response.status_code, _detail(response)
+    def _fault(self, response: httpx.Response, where: str, detail: str) -> Exception:
+        status = response.status_code
         said = f"{where}: {status} {response.reason_phrase}" + (f" ({detail})" if detail else "")
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             return AccessError(f"{said}; {self._auth.explain(detail)}")
-        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-            return _UnreadableError(said, _retry_after(response))
+        if status in _BRITTLE:
+            return _BrittleError(said, _retry_after(response))
         if status in _BUSY or status > HTTPStatus.INTERNAL_SERVER_ERROR:
             return TransientError(said, _retry_after(response))
         return SourceError(f"{said}; check url, and that the server is one syncd knows")
 
 
-def _detail(response: httpx.Response) -> str:
+def _detail(content: bytes) -> str:
     """The server's own words of a JSON error; empty when it is none (an HTML page, say)."""
     try:
-        body = response.json()
+        body = json.loads(content)
     except ValueError:
         return ""
     return str(body.get("detail") or "")[:_SHOWN] if isinstance(body, dict) else ""

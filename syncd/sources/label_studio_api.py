@@ -8,25 +8,38 @@ Knows nothing of Checkpoints. Observed on Label Studio 1.23.2. Rules:
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple, TypeGuard, cast
 
 import orjson
 
 from syncd.clock import Clock, format_time, parse_time
 from syncd.errors import SourceError
-from syncd.model import Collection, Counts, Revision
+from syncd.model import Collection, Counts, Revision, Task
 from syncd.reconcile import Range
 from syncd.sources.http import Answer, Http
 
 FLAT_PAGE = 1000  # rows of a flat listing: 0.5 ms of the server's time each
+HEAVIEST_PAGE = 32_000_000  # bytes; a heavier one is asked for again in parts, unless it is a single task
+SMALLEST_LIMIT = 20  # tasks; a server's own limit for pages (TASK_API_PAGE_SIZE_MAX) is believed from here on
 RECHECKS = 3  # a page can be torn by a change between its count and its rows; a wrong one stays wrong
 ACCESS_MARGIN = 60.0  # seconds; access tokens live 300
 _FLAT = "id,created_at,updated_at,total_annotations,cancelled_annotations,total_predictions"
-_OMIT = "annotations_results,predictions_results,created_ago,created_username"  # 14 % of the bytes and more; they change by themselves
+_PERSON = ("id", "email", "first_name", "last_name")  # what a restore needs to find a person
+_BODIES = {
+    "fields": "all",
+    "resolve_uri": "false",
+    "omit": "annotations_results,predictions_results",  # 14 % of the bytes; they change by themselves
+    "expand": "annotations.completed_by",  # tells those who left the organization, too, as /api/users/ does not
+}
+_SELF_CHANGING = frozenset({
+    "created_ago", "created_username", "annotations_results", "predictions_results", "annotators", "avg_lead_time", "completed_at", "draft_exists",
+    "predictions_score", "predictions_model_versions", "updated_by",
+})  # fmt: skip
 
 Filter = dict[str, object]
 
@@ -123,10 +136,6 @@ def among(ids: Sequence[int]) -> Filter:
     return condition("id", "in_list", list(ids), "List")
 
 
-def other_than(ids: Sequence[int]) -> Filter:
-    return condition("id", "not_in_list", list(ids), "List")
-
-
 def changed_since(since: int) -> Filter:
     return condition("updated_at", "greater_or_equal", format_time(since), "Datetime")
 
@@ -142,18 +151,21 @@ class Api:
     def __init__(self, http: Http, *, labeled_only: bool) -> None:
         self._http = http
         self._always = [LABELED] if labeled_only else []
+        self._largest = sys.maxsize  # tasks in a page, as the server limits it
 
     def projects(self) -> list[Collection]:
         """Every project the token's user can see, complete or SourceError."""
         for _ in range(RECHECKS):
-            found, count = self._projects()
-            if len({c.id for c in found}) == len(found) == count:
+            found, counts = self._projects()
+            if {len(found), len({c.id for c in found})} == counts:
                 return found
-        raise SourceError(f"GET /api/projects/: the list says {count} projects and holds {len(found)}; nothing can be concluded from it")
+        raise SourceError(f"GET /api/projects/: the list says {max(counts)} projects and holds {len(found)}; nothing can be concluded from it")
 
-    def _projects(self) -> tuple[list[Collection], int]:
+    def _projects(self) -> tuple[list[Collection], set[int]]:
+        """What the pages hold, and how many projects there are as each of them says: pages shift when a project vanishes between two."""
         found: list[Collection] = []
-        number, count, more = 1, 0, True
+        counts: set[int] = set()
+        number, more = 1, True
         while more:
             params: dict[str, str | int] = {"include": "id,title,created_at,task_number", "ordering": "id", "page_size": 100, "page": number}
             answer = self._http.get("/api/projects/", params, absent=number > 1)
@@ -164,19 +176,20 @@ class Api:
             if not _is_rows(rows):
                 raise SourceError("GET /api/projects/: not a list of projects: check url")
             found += [_project(row) for row in rows]
-            count, more, number = integer(body, "count"), body.get("next") is not None, number + 1
-        return found, count
+            counts.add(integer(body, "count"))
+            more, number = body.get("next") is not None, number + 1
+        return found, counts
 
     def project(self, project: str) -> Mapping[str, object] | None:
         """One project whole; None when the server itself says there is none, in its own form of 404 (a gateway's is another)."""
-        return self._object(f"/api/projects/{project}/", project)
+        return self._object(f"/api/projects/{project}/", project, resolve_uri="false")
 
     def task(self, task: str) -> Mapping[str, object] | None:
-        """One task whole; None likewise."""
-        return self._object(f"/api/tasks/{task}/", task)
+        """Whose one task is and whether it is labeled, even if its body can't be read; None likewise."""
+        return self._object(f"/api/tasks/{task}/", task, include="id,project,total_annotations")
 
-    def _object(self, path: str, name: str) -> Mapping[str, object] | None:
-        answer = self._http.get(path, {"resolve_uri": "false"}, absent=True)
+    def _object(self, path: str, name: str, **view: str) -> Mapping[str, object] | None:
+        answer = self._http.get(path, view, absent=True)
         body = mapping(answer.body, path)
         if answer.status == body.get("status_code") == HTTPStatus.NOT_FOUND:
             return None
@@ -184,16 +197,9 @@ class Api:
             raise SourceError(f"GET {path}: answered with something else than {name}")
         return body
 
-    def users(self) -> dict[int, dict[str, object]]:
-        """What a restore needs to find a person, by id."""
-        rows = self._http.get("/api/users/").body
-        if not _is_rows(rows):
-            raise SourceError("GET /api/users/: not a list of users: check url")
-        return {integer(row, "id"): {name: row.get(name) for name in ("id", "email", "first_name", "last_name")} for row in rows}
-
     def bodies(self, project: str, filters: Sequence[Filter], size: int, last: int = 0) -> Page:
-        """The next whole bodies with id > last. TaskError when the server keeps failing on them."""
-        page = self._page(project, filters, size, {"fields": "all", "resolve_uri": "false", "omit": _OMIT}, last=last, brittle=True)
+        """The next whole bodies with id > last. TaskError when the server keeps failing on them, or they are too heavy together."""
+        page = self._page(project, filters, size, _BODIES, last=last, brittle=True, limit=HEAVIEST_PAGE if size > 1 else None)
         for task in page.tasks:
             _check_body(task, project)
         return page
@@ -222,17 +228,21 @@ class Api:
         last: int = 0,
         ordering: str = "tasks:id",
         brittle: bool = False,
+        limit: int | None = None,
     ) -> Page:
         items = [*filters, *self._always, condition("id", "greater", last)]
         query = orjson.dumps({"filters": {"conjunction": "and", "items": items}, "ordering": [ordering]}).decode()
-        params: dict[str, str | int] = {**view, "project": project, "page": 1, "page_size": size, "query": query}
-        wrong = ""
+        held = []
         for _ in range(RECHECKS):
-            answer = self._http.get("/api/tasks", params, brittle=brittle)
-            page, ids = _read(answer)
-            wrong = _doubt(page, ids if ordering == "tasks:id" else ids[::-1], size, last)
+            asked = min(size, self._largest)
+            params: dict[str, str | int] = {**view, "project": project, "page": 1, "page_size": asked, "query": query}
+            page, ids = _read(self._http.get("/api/tasks", params, brittle=brittle, limit=limit))
+            wrong = _doubt(page, ids if ordering == "tasks:id" else ids[::-1], asked, last)
             if not wrong:
                 return page
+            if SMALLEST_LIMIT <= len(ids) < asked and len(ids) in held:  # twice the same: the server's own limit, unless the next try belies it
+                self._largest = len(ids)
+            held.append(len(ids))
         raise SourceError(f"GET /api/tasks of project {project}: {wrong}; nothing can be concluded from it")
 
 
@@ -265,6 +275,23 @@ def _check_body(task: Mapping[str, object], project: str) -> None:
         parts = task.get(name)
         if not _is_rows(parts) or not all("result" in part for part in parts):
             raise SourceError(f"{where} has no whole {name}: is this a Label Studio that syncd knows?")
+
+
+def task_of(body: dict[str, object], *, counted: bool = False) -> Task:
+    """A body less what changes by itself, with people a restore can find. counted: count its parts, since its fields were found to lie."""
+    row = row_of(body)
+    drafts = bool(body["drafts"]) or body.get("draft_exists") is True
+    annotations, predictions = (cast("list[dict[str, object]]", body[name]) for name in ("annotations", "predictions"))
+    for part in (*annotations, *predictions, *cast("list[dict[str, object]]", body["drafts"])):
+        part.pop("created_ago", None)
+        part.pop("created_username", None)
+    for annotation in annotations:
+        person = annotation.get("completed_by")
+        if isinstance(person, dict):
+            annotation["completed_by"] = {name: person.get(name) for name in _PERSON}
+    kept = {name: value for name, value in body.items() if name not in _SELF_CHANGING}
+    counts = Counts(1, sum(a.get("was_cancelled") is not True for a in annotations), len(predictions)) if counted else row.counts
+    return Task(str(row.id), row.revision, kept, counts, drafts)
 
 
 def row_of(task: Mapping[str, object]) -> Row:

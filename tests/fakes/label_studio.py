@@ -243,7 +243,11 @@ class StandIn:
         if chosen is None:
             return error(404, "Invalid page.")
         rows = found.rows(*chosen)
-        shapes = [_trim(project.render(row, everything=params.get("fields") == "all", asked=found.columns), params) for row in rows]
+        shapes = [project.render(row, everything=params.get("fields") == "all", asked=found.columns) for row in rows]
+        expanded = params.get("expand") == "annotations.completed_by"
+        for shape in shapes if expanded else ():
+            self._expand(shape)
+        shapes = [_trim(shape, params, nested=not expanded) for shape in shapes]
         if any(row.poison and "data" in shape for row, shape in zip(rows, shapes, strict=True)):
             return html(500)
         counts = {"total_annotations": found.annotations, "total_predictions": found.predictions, "total": found.total}
@@ -253,15 +257,20 @@ class StandIn:
         for project in self.projects.values():
             row = project.find(number)
             if row is not None:
-                return html(500) if row.poison else reply(_trim(self._single(project, row), params, nested=False))
+                shape = _trim(self._single(project, row), params, nested=False)
+                return html(500) if row.poison and "data" in shape else reply(shape)
         return error(404, "No Task matches the given query.")
 
     def _single(self, project: Project, row: Row) -> dict[str, Any]:
         shape = project.render(row, everything=True) | {"annotations_results": "", "predictions_results": ""}
-        for annotation in shape["annotations"]:
+        self._expand(shape)
+        return shape
+
+    def _expand(self, shape: dict[str, Any]) -> None:
+        """People in full, as `expand=annotations.completed_by` shows them in a list and a single task always does."""
+        for annotation in shape.get("annotations", ()):
             user = self._user_shape(self.user(annotation["completed_by"]))
             annotation["completed_by"] = {name: user[name] for name in ("id", "first_name", "last_name", "avatar", "email", "initials")}
-        return shape
 
 
 class _NoSuchPageError(Exception):

@@ -176,6 +176,8 @@ QUERY = json.dumps({"filters": {"conjunction": "and", "items": []}, "ordering": 
         {"include": "id,annotations,predictions,drafts,data", "fields": "all"},
         {"omit": "annotations_results,predictions_results", "fields": "all"},
         {"omit": "data,result,created_ago", "fields": "all"},
+        {"omit": "annotations_results,predictions_results", "expand": "annotations.completed_by", "fields": "all"},
+        {"omit": "data,result,created_ago", "expand": "annotations.completed_by", "fields": "all"},
         {"page_size": 3, "page": 3, "include": "id"},
         {"page_size": 3, "page": 4, "include": "id"},
         {"page_size": 3, "page": 0, "include": "id"},

@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from syncd import encode
 from syncd.checkpoint.base import Commit
 from syncd.errors import AccessError, SourceError
-from syncd.model import Collection, Counts, Gone, Kind
-from syncd.sources import label_studio, label_studio_reading
+from syncd.model import Collection, Counts, Failure, Gone, Kind
+from syncd.sources import label_studio, label_studio_api, label_studio_reading
 from syncd.sources.http import _asked_at
 from syncd.sources.label_studio import LabelStudio
 from tests.fakes.follower import Follower
@@ -134,7 +134,7 @@ def test_bodies_hold_everything_but_what_changes_by_itself_and_people_with_their
     assert len(follower.files["2"]["drafts"]) == 1
     for part in (body, *body["annotations"], *body["predictions"], *follower.files["2"]["drafts"]):
         assert not part.keys() & {"created_ago", "created_username"}
-    assert not body.keys() & (label_studio_reading._SELF_CHANGING)
+    assert not body.keys() & (label_studio_api._SELF_CHANGING)
     assert body["annotations"][0].keys() >= {"updated_by", "created_at", "lead_time"}
 
 
@@ -431,7 +431,7 @@ def test_what_this_reading_yielded_and_nobody_recorded_yet_is_not_missed(studio:
     studio.requests.clear()
     batches = list(follower.source.changes(follower.collection, studio.clock() - 1, follower.known))
     assert [t.id for batch in batches for t in batch.tasks] == ["7", "61", "62"]
-    assert len(studio.requests) == 5  # activity, bodies, users, drafts, count
+    assert len(studio.requests) == 4  # activity, bodies, drafts, count
 
 
 def test_counts_that_were_recorded_differently_are_put_right_once(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
@@ -832,3 +832,210 @@ def test_nobody_listens(studio: StandIn) -> None:
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValidationError, match="address of a server"):
         settings_of(url, "x")
+
+
+# dangers found by review
+
+
+def test_a_project_emptied_costs_a_listing_and_not_one_for_each_hundred_tasks(tmp_path: Path) -> None:
+    with StandIn() as studio:
+        studio.clock = TestClock(START).now
+        project = studio.project("Many")
+        project.add([{"data": {"text": str(n)}} for n in range(3000)])
+        follower = Follower(connect(studio), tmp_path, Collection(str(project.id), project.title, project.created_at))
+        follower.run()
+        later(studio)
+        project.delete(*range(1, 3001))
+        studio.requests.clear()
+        batches = list(follower.source.changes(follower.collection, studio.clock() - 1, follower.known))
+        assert len({task for batch in batches for task in batch.missing}) == 3000
+        assert len(studio.requests) < 6
+        follower.close()
+
+
+def test_a_failing_task_that_vanished_is_named_even_when_its_file_is_kept(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    """Otherwise its failure stays and holds the Cursor for ever."""
+    follower = follow(cats)
+    follower.run()
+    entry = follower.known.entries(["33"])["33"]
+    lease = follower.checkpoint.begin("cats", "keep", Kind.INCREMENTAL, 1)
+    follower.checkpoint.commit(lease, follower.collection.id, Commit(entries=[replace(entry, kept=True)]))
+    follower.checkpoint.commit(lease, follower.collection.id, Commit(failed=[Failure(follower.collection.id, "33", "bad", START)]))
+    cats.delete(33)
+    later(studio)
+    assert follower.run().missing == ["33"]
+
+
+def test_a_changed_task_that_is_listed_and_not_handed_over_is_an_error(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    follower = follow(cats)
+    follower.run()
+    later(studio)
+    cats.edit(7, data={"text": "edited"})
+    nothing = {"total": 0, "total_annotations": 0, "total_predictions": 0, "tasks": []}
+    studio.instead = lambda r: reply(nothing) if r.params.get("fields") == "all" else None
+    with pytest.raises(SourceError, match="does not hand over"):
+        follower.run()
+    studio.instead = lambda _: None
+    assert follower.run().tasks == ["7"]
+
+
+def test_a_task_deleted_while_its_body_is_asked_for_is_no_error(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    follower = follow(cats)
+    follower.run()
+    later(studio)
+    cats.edit(7, data={"text": "edited"})
+    cats.edit(8, data={"text": "edited"})
+
+    def vanish(request: Request) -> None:
+        if request.params.get("fields") == "all":
+            studio.instead = lambda _: None
+            cats.delete(7)
+
+    studio.instead = vanish
+    seen = follower.run()
+    assert (seen.tasks, seen.missing, seen.failed) == (["8"], ["7"], [])
+
+
+def test_a_server_that_limits_pages_is_read_in_pages_of_its_size(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    """TASK_API_PAGE_SIZE_MAX silently cuts larger pages down."""
+
+    def limited(request: Request) -> Reply | None:
+        if int(request.params.get("page_size", "0")) <= 25 or request.path != "/api/tasks":
+            return None
+        studio.instead = lambda _: None
+        answer = studio.answer(replace(request, params=request.params | {"page_size": "25"}))
+        studio.instead = limited
+        return answer
+
+    cats.poison(33)
+    studio.instead = limited
+    follower = follow(cats)
+    assert len(follower.run().tasks) == 59
+    later(studio)
+    for number in (*range(1, 33), *range(34, 61)):
+        cats.edit(number, data={"text": "x"})
+    later(studio)
+    follower.source = connect(studio)  # learns the limit anew, from a listing of ids
+    assert len(follower.run().tasks) == 59
+
+
+def test_pages_too_heavy_for_a_gateway_are_halved_and_not_the_end_of_the_run(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    def heavy(request: Request) -> Reply | None:
+        return html(504) if request.params.get("fields") == "all" and int(request.params["page_size"]) > 6 else None
+
+    studio.instead = heavy
+    seen = follow(cats).run()
+    assert (len(seen.tasks), seen.failed) == (60, [])
+
+
+def test_a_page_larger_than_memory_should_hold_is_given_up_and_asked_for_in_parts(
+    studio: StandIn, follow: Callable[..., Follower], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label_studio_api, "HEAVIEST_PAGE", 200_000)
+    project = studio.project("Heavy")
+    project.add([{"data": {"text": "x" * (300_000 if n == 150 else 40_000 if n > 100 else 10)}} for n in range(1, 161)])
+    seen = follow(project).run()
+    assert (len(seen.tasks), seen.failed) == (160, [])
+
+
+def test_a_gateway_that_is_back_after_a_moment_makes_no_task_fail(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    follower = follow(cats)
+    follower.run()
+    later(studio)
+    cats.edit(7, data={"text": "edited"})
+    met = once(studio, lambda _: html(502), skip=1, times=5)
+    seen = follower.run()
+    assert (len(met), seen.tasks, seen.failed) == (5, ["7"], [])
+
+
+def test_a_project_that_shifts_while_projects_are_paged_is_not_left_out(studio: StandIn) -> None:
+    made = [studio.project(f"P{number}") for number in range(150)]
+
+    def shift(request: Request) -> None:
+        if request.params.get("page") == "2":
+            studio.instead = lambda _: None
+            made[0].remove()
+
+    studio.instead = shift
+    assert {c.title for c in connect(studio).collections()} == {f"P{number}" for number in range(1, 150)}
+
+
+def test_a_task_that_can_not_be_read_can_still_be_confirmed(studio: StandIn, cats: Project) -> None:
+    cats.poison(2)
+    source = connect(studio, labeled_only=True)
+    assert source.confirm(Collection(str(cats.id), cats.title), ["1", "2"]) == {"2": Gone.REMOVED}
+
+
+def test_an_import_into_an_empty_project_at_the_wrong_moment_is_read_and_no_error(studio: StandIn, follow: Callable[..., Follower]) -> None:
+    empty = studio.project("Empty")
+
+    def add(request: Request) -> None:
+        if request.params.get("page_size") == "1":
+            studio.instead = lambda _: None
+            empty.add([task(1)])
+
+    studio.instead = add
+    assert follow(empty).run().tasks == ["1"]
+
+
+def test_a_person_who_left_is_still_told_by_email(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    """`/api/users/` lists present members only; the server knows who it was."""
+    follower = follow(cats)
+    studio.instead = lambda r: reply([]) if r.path == "/api/users/" else None
+    follower.run()
+    assert follower.files["3"]["annotations"][0]["completed_by"]["email"] == "ann@example.com"
+
+
+def test_ids_far_apart_cost_no_more_than_their_bits(studio: StandIn, follow: Callable[..., Follower]) -> None:
+    project = studio.project("Sparse")
+    project.add([task(n) for n in range(300)], ids=[*range(1, 150), *range(10**9, 10**9 + 151)])
+    follower = follow(project)
+    assert len(follower.run().tasks) == 300
+    later(studio)
+    project.delete(7, 10**9 + 100)
+    seen = follower.run()
+    assert set(seen.gone) == {"7", str(10**9 + 100)}
+    assert seen.requests < 70
+
+
+def test_thirty_scattered_deletions_are_all_found(tmp_path: Path) -> None:
+    with StandIn() as studio:
+        studio.clock = TestClock(START).now
+        project = studio.project("Many")
+        project.add([{"data": {"text": str(n)}} for n in range(3000)])
+        follower = Follower(connect(studio), tmp_path, Collection(str(project.id), project.title, project.created_at))
+        follower.run()
+        for full in (False, True):
+            later(studio)
+            gone = [n for n in sorted(project.stored) if n % 97 == full]
+            project.delete(*gone)
+            seen = follower.run(full=full)
+            assert sorted(map(int, seen.gone)) == gone
+            assert len(set(seen.missing)) == len(seen.missing)
+        follower.close()
+
+
+def test_a_draft_deleted_and_predictions_imported_in_bulk_between_two_runs(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    follower = follow(cats)
+    cats.draft(12)
+    follower.run()
+    later(studio)
+    cats.delete_drafts(12)
+    cats.predict_in_bulk(13, 12, result=RESULT)
+    cats.delete(40)
+    later(studio)
+    seen = follower.run()
+    assert (sorted(seen.tasks), set(seen.gone)) == (["12", "13"], {"40"})
+    assert shows(cats, follower.files)
+
+
+def test_what_was_told_and_is_recorded_is_not_remembered(studio: StandIn, follow: Callable[..., Follower], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory stays flat over a reading of any length."""
+    monkeypatch.setattr(label_studio_reading, "TOLD", 100)
+    project = studio.project("Many")
+    project.add([task(n) for n in range(3000)])
+    follower = follow(project)
+    assert len(follower.run().tasks) == 3000
+    reading = label_studio_reading.Reading(follower.source._api, follower.collection.id, follower.known, label_studio_reading.Lanes(1))
+    for _ in reading.full(None):
+        assert len(reading._told) <= 1500
