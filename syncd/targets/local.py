@@ -27,7 +27,7 @@ from pydantic import field_validator
 
 from syncd.clock import Clock
 from syncd.errors import AccessError, SyncdError, TargetError, TaskError
-from syncd.fields import Duration, Fields
+from syncd.fields import Concurrency, Duration, Fields
 from syncd.model import Stat
 from syncd.targets.base import checked, checked_prefix
 from syncd.targets.folders import Folder, open_folder, sync_folders, syncfs, trusts_syncfs
@@ -60,7 +60,7 @@ class Config(Fields):
     """The folder; made when it is missing."""
     prefix: str = ""
     """A folder inside `path`, for this target alone."""
-    concurrency: int = 8
+    concurrency: Concurrency = 8
     """How many files are written at a time."""
     retry_for: Duration = 60.0
     """As on every target; a folder answers at once, so nothing is tried again."""
@@ -181,10 +181,12 @@ class LocalTarget:
                 yield page
 
     def delete(self, keys: Sequence[str]) -> None:
-        paths = [_split(checked(key)) for key in keys]
-        self._await(None)  # a copy stands before its source goes
-        for path, name in paths:
-            with self._guard(f"{path}/{name}"), contextlib.suppress(FileNotFoundError):
+        for key in keys:
+            checked(key)
+        self.flush()  # a copy stands before its source goes
+        for key in keys:
+            with self._guard(key), contextlib.suppress(FileNotFoundError):
+                path, name = _split(key)
                 folder = open_folder(self._root, path)
                 os.unlink(name, dir_fd=folder.fd)
                 with self._lock:
@@ -195,8 +197,9 @@ class LocalTarget:
             with self._lock:
                 self._waiting.clear()
                 self._failed = ""
-                self._tmp = open_folder(self._root, _TMP)
-            self._discard(*os.listdir(self._tmp.fd))  # noqa: PTH208 - a Path has no open folder
+                self._tmp = None
+            tmp = self._staging(make=False)
+            self._discard(*os.listdir(tmp.fd))  # noqa: PTH208 - a Path has no open folder
 
     def close(self) -> None:
         with contextlib.suppress(SyncdError):
@@ -216,8 +219,8 @@ class LocalTarget:
     def _await(self, key: str | None) -> None:
         """Return when this key, or everything, stands where it was put."""
         with self._lock:
-            waiting = self._waiting.keys() | self._moving.keys()
-        if waiting if key is None else key in waiting:
+            waiting = bool(self._waiting or self._moving) if key is None else key in self._waiting or key in self._moving
+        if waiting:
             self.flush()
 
     def _settle(self, dirty: set[str]) -> None:
@@ -242,11 +245,11 @@ class LocalTarget:
             with self._guard(""):
                 sync_folders(self._root, dirty)
 
-    def _staging(self) -> Folder:
+    def _staging(self, *, make: bool = True) -> Folder:
         """Where files wait. Opened anew when somebody removed it."""
         with self._lock:
             if self._tmp is None or not os.fstat(self._tmp.fd).st_nlink:
-                self._tmp = open_folder(self._root, _TMP, make=True)
+                self._tmp = open_folder(self._root, _TMP, make=make)
                 self._one_sync = trusts_syncfs(self._tmp)
             return self._tmp
 

@@ -27,7 +27,7 @@ from pydantic import field_validator
 
 from syncd.clock import Clock
 from syncd.errors import AccessError, SyncdError, TargetError, TaskError, TransientError
-from syncd.fields import Duration, Fields
+from syncd.fields import Concurrency, Duration, Fields
 from syncd.model import Stat
 from syncd.retry import Retry
 from syncd.targets.base import checked, checked_prefix
@@ -86,7 +86,7 @@ class ObjectConfig(Fields):
     """Stands before every key; a slash is added."""
     endpoint: str | None = None
     """The store's URL, when it is not the vendor's own."""
-    concurrency: int = 64
+    concurrency: Concurrency = 64
     """Uploads at a time."""
     retry_for: Duration = 60.0
     """How long a request is tried again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -118,8 +119,8 @@ class TestTrouble:
                 fill()
             assert all(stat.size == 8192 for page in opened(root).list("") for stat in page)
             assert litter(root) == []
-            target.delete([f"1/{number}.json" for number in range(1, 5)])
             target.sweep()
+            target.delete([f"1/{number}.json" for number in range(1, 5)])
             put(target, "1/1.json", b"room again")
             assert target.get("1/1.json") == b"room again"
 
@@ -181,7 +182,7 @@ class TestTrouble:
             broken.setattr(f"os.{call}", failing(errno.EIO))
             with pytest.raises(TargetError, match="the disk answers with errors"):
                 target.flush()
-        for again in (target.flush, lambda: put(target, "1/3.json", b"x"), target.flush):
+        for again in (target.flush, lambda: put(target, "1/3.json", b"x"), lambda: target.delete(["1/4.json"])):
             with pytest.raises(TargetError, match="the disk answers with errors"):
                 again()
         assert litter(root) == []
@@ -250,6 +251,34 @@ class TestDurability:
         assert target.create("4/5.json", b"x")
         assert seen[0].startswith("_syncd/tmp/")
         assert seen[1:] == ["4", "."]
+
+    @pytest.mark.parametrize("last", ["delete", "flush"])
+    def test_a_copy_is_durable_before_its_source_goes(self, monkeypatch: pytest.MonkeyPatch, target: LocalTarget, last: str) -> None:
+        put(target, "1/2.json", b"x")
+        assert target.copy("1/2.json", "1/_trash/2.json")
+        with monkeypatch.context() as broken:
+            broken.setattr("os.fsync", failing(errno.EIO))
+            with pytest.raises(TargetError, match="the disk answers with errors"):
+                target.flush() if last == "flush" else target.delete(["1/2.json"])
+        with pytest.raises(TargetError, match="the disk answers with errors"):
+            target.delete(["1/2.json"])
+        assert target.get("1/2.json") == b"x"
+
+    def test_a_sweep_keeps_the_speed(self, monkeypatch: pytest.MonkeyPatch, root: Path, target: LocalTarget) -> None:
+        put(target, "1/2.json", b"x")
+        again = opened(root)
+        again.sweep()
+        seen: list[Path] = []
+        watch_fsync(monkeypatch, seen.append)
+        again.put("1/3.json", b"x")
+        if folders.trusts_syncfs(folders.open_folder(root, "")):
+            assert seen == []
+
+    def test_a_root_that_somebody_removed_is_made_anew(self, root: Path, target: LocalTarget) -> None:
+        put(target, "1/2.json", b"x")
+        shutil.rmtree(root)
+        put(target, "1/3.json", b"y")
+        assert keys(target) == ["1/3.json"]
 
     def test_new_parents_of_the_root_are_durable_too(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         seen: list[str] = []
