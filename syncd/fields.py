@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationInfo, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, WithJsonSchema
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _LONGEST = 36500 * 86400.0  # the reach of dates ends somewhere behind
@@ -49,6 +49,9 @@ Duration = Annotated[
     WithJsonSchema(_DURATION_SCHEMA),
 ]
 """Seconds, written with a unit."""
+
+Concurrency = Annotated[int, Field(ge=1, le=1000)]
+"""How many at a time."""
 
 Secret = SecretStr
 """Text that is never shown. In the file, `x_file: PATH` may stand for any secret `x`."""

@@ -343,6 +343,12 @@ def test_a_path_that_is_none_is_refused_without_showing_it(tmp_path: Path, path:
     assert messages(tmp_path, BASE.replace("./backup", f'"{path}"')) == ["targets.disk.path: must be a path on this machine"]
 
 
+@pytest.mark.parametrize("count", ["0", "-1", "1001", "lots", "1.5"])
+def test_a_concurrency_that_nothing_could_work_with_is_refused(tmp_path: Path, count: str) -> None:
+    found = messages(tmp_path, BASE.replace("./backup", f"./backup, concurrency: {count}").replace("prefix: a", f"concurrency: {count}"))
+    assert [message.partition(": must be ")[0] for message in found] == ["targets.disk.concurrency", "targets.bucket.concurrency"]
+
+
 def test_what_is_empty_is_left_out_or_missed(tmp_path: Path) -> None:
     config = read(tmp_path, BASE.replace("prefix: a", "region: '${REGION:-}', ca_file: '${CA:-}', prefix: ''"))
     assert (field(config, "targets", "bucket", "region"), field(config, "targets", "bucket", "ca_file")) == (None, None)
