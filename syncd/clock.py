@@ -5,7 +5,6 @@ Rules: times are integers, microseconds since 1970-01-01 UTC; the local clock da
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,6 @@ SECOND = 1_000_000  # microseconds
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_PLAIN = _EPOCH.replace(tzinfo=None)
 _MICROSECOND = timedelta(microseconds=1)
-_FRACTION = re.compile(r"\.(\d+)")
 
 
 class Clock(Protocol):
@@ -56,7 +54,7 @@ class SystemClock:
 
 def parse_time(text: str) -> int:
     """Microseconds of an ISO 8601 text; a text without offset is UTC; digits beyond microseconds are cut. Raises ValueError."""
-    moment = datetime.fromisoformat(_FRACTION.sub(lambda m: "." + m[1][:6].ljust(6, "0"), text, count=1))
+    moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return (moment - _EPOCH) // _MICROSECOND
