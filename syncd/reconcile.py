@@ -44,18 +44,3 @@ def differing(whole: Range, ask: Count, held: Count, *, leaf: int) -> Iterator[R
         left = ask(part.low, middle)
         stack.append(Range(middle + 1, part.high, part.counts.minus(left)))
         stack.append(Range(part.low, middle, left))
-
-
-def portions(low: int, high: int, held: Count, *, limit: int) -> Iterator[tuple[int, int]]:
-    """Sub-ranges of low..high, ascending, that together hold every task held there, each of at most `limit` (or a single id)."""
-    stack = [(low, high)]
-    while stack:
-        low, high = stack.pop()
-        tasks = held(low, high).tasks if low <= high else 0
-        if tasks == 0:
-            continue
-        if tasks <= limit or low == high:
-            yield low, high
-            continue
-        middle = (low + high) // 2
-        stack += [(middle + 1, high), (low, middle)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -29,22 +29,6 @@ _BUSY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.
 _SHOWN = 200  # characters of a server's own words in a message
 
 
-class Auth(Protocol):
-    """How requests are authorized."""
-
-    def header(self) -> str:
-        """The value of `Authorization`. May itself send (anonymous) requests."""
-        ...
-
-    def renew(self) -> bool:
-        """After a 401: True when trying once more makes sense."""
-        ...
-
-    def explain(self, detail: str) -> str:
-        """What a person should do about a refusal, given the server's own words."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A JSON answer. `asked_at`: a moment of the server's own clock not after the request was sent (its `Date` less the time the request took),
@@ -55,6 +39,21 @@ class Answer:
     body: object
     size: int
     asked_at: int | None
+
+
+Post = Callable[[str, Mapping[str, str]], Answer]
+
+
+class Auth(Protocol):
+    """How requests are authorized."""
+
+    def header(self, post: Post) -> str:
+        """The value of `Authorization`; `post` sends without one."""
+        ...
+
+    def renew(self) -> bool:
+        """After a 401: True when trying once more makes sense."""
+        ...
 
 
 class _BrittleError(TransientError):
@@ -68,9 +67,11 @@ class _SilenceError(_BrittleError):
 class Http:
     """Requests to one server. `requests` counts every try. May be used from several threads."""
 
-    def __init__(self, url: str, retry: Retry, auth: Auth, *, timeout: float, concurrency: int) -> None:
+    def __init__(self, url: str, retry: Retry, auth: Auth, explain: Callable[[str], str], *, timeout: float, concurrency: int) -> None:
+        """explain: what a person should do about a refusal, given the server's own words."""
         self._retry = retry
         self._auth = auth
+        self._explain = explain
         self._lock = threading.Lock()
         self._base = httpx.URL(url.rstrip("/"))
         self._client = httpx.Client(
@@ -105,7 +106,7 @@ class Http:
 
         return self._retry.call(attempt)
 
-    def post_anonymously(self, path: str, body: Mapping[str, str]) -> Answer:
+    def _post(self, path: str, body: Mapping[str, str]) -> Answer:
         """The answer to a POST without authorization. Raises SourceError or AccessError."""
         return self._retry.call(lambda: self._judge(*self._send("POST", path, json=body), absent=False))
 
@@ -113,10 +114,10 @@ class Http:
         self._client.close()
 
     def _authorized(self, path: str, params: Mapping[str, str | int] | None, limit: int | None) -> tuple[httpx.Response, bytes]:
-        response, content = self._send("GET", path, limit, params=params, headers={"Authorization": self._auth.header()})
-        if response.status_code == HTTPStatus.UNAUTHORIZED and self._auth.renew():
-            response, content = self._send("GET", path, limit, params=params, headers={"Authorization": self._auth.header()})
-        return response, content
+        found = self._send("GET", path, limit, params=params, headers={"Authorization": self._auth.header(self._post)})
+        if found[0].status_code == HTTPStatus.UNAUTHORIZED and self._auth.renew():
+            found = self._send("GET", path, limit, params=params, headers={"Authorization": self._auth.header(self._post)})
+        return found
 
     def _send(self, method: str, path: str, limit: int | None = None, **options: Any) -> tuple[httpx.Response, bytes]:
         with self._lock:
@@ -163,7 +164,7 @@ class Http:
         status = response.status_code
         said = f"{where}: {status} {response.reason_phrase}" + (f" ({detail})" if detail else "")
         if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-            return AccessError(f"{said}; {self._auth.explain(detail)}")
+            return AccessError(f"{said}; {self._explain(detail)}")
         if status in _BRITTLE:
             return _BrittleError(said, _retry_after(response))
         if status in _BUSY or status > HTTPStatus.INTERNAL_SERVER_ERROR:

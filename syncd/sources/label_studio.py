@@ -63,9 +63,7 @@ def open(config: Config, select: Selection, clock: Clock) -> LabelStudio:  # noq
     secret = config.token.get_secret_value().strip()
     auth = api.PersonalToken(secret, clock) if secret.count(".") == 2 else api.LegacyToken(secret)  # noqa: PLR2004 - a JWT has three parts
     retry = Retry(clock, retry_for=config.retry_for, exhausted=SourceError)
-    http = Http(config.url, retry, auth, timeout=config.timeout, concurrency=config.concurrency)
-    if isinstance(auth, api.PersonalToken):
-        auth.http = http
+    http = Http(config.url, retry, auth, api.explain, timeout=config.timeout, concurrency=config.concurrency)
     return LabelStudio(http, select.get("projects"), Lanes(config.concurrency), labeled_only=config.labeled_only)
 
 

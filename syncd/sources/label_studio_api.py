@@ -21,7 +21,7 @@ from syncd.clock import Clock, format_time, parse_time
 from syncd.errors import SourceError
 from syncd.model import Collection, Counts, Revision, Task
 from syncd.reconcile import Range
-from syncd.sources.http import Answer, Http
+from syncd.sources.http import Answer, Http, Post
 
 FLAT_PAGE = 1000  # rows of a flat listing: 0.5 ms of the server's time each
 HEAVIEST_PAGE = 32_000_000  # bytes; a heavier one is asked for again in parts, unless it is a single task
@@ -34,7 +34,7 @@ _BODIES = {
     "fields": "all",
     "resolve_uri": "false",
     "omit": "annotations_results,predictions_results",  # 14 % of the bytes; they change by themselves
-    "expand": "annotations.completed_by",  # tells those who left the organization, too, as /api/users/ does not
+    "expand": "annotations.completed_by",  # people in full, as in a single task and in the server's own storage
 }
 _SELF_CHANGING = frozenset({
     "created_ago", "created_username", "annotations_results", "predictions_results", "annotators", "avg_lead_time", "completed_at", "draft_exists",
@@ -73,16 +73,11 @@ class LegacyToken:
     def __init__(self, token: str) -> None:
         self._token = token
 
-    def header(self) -> str:
+    def header(self, post: Post) -> str:  # noqa: ARG002 - only the other kind sends anything
         return f"Token {self._token}"
 
     def renew(self) -> bool:
         return False
-
-    def explain(self, detail: str) -> str:
-        if "disabled" in detail:
-            return "legacy tokens are switched off for this organization: create a personal access token (Account & Settings) and use it as token"
-        return _explain(detail)
 
 
 class PersonalToken:
@@ -94,12 +89,11 @@ class PersonalToken:
         self._lock = threading.Lock()
         self._access = ""
         self._until = 0.0
-        self.http: Http
 
-    def header(self) -> str:
+    def header(self, post: Post) -> str:
         with self._lock:
             if self._clock.monotonic() >= self._until:
-                body = self.http.post_anonymously("/api/token/refresh/", {"refresh": self._token}).body
+                body = post("/api/token/refresh/", {"refresh": self._token}).body
                 access = body.get("access") if isinstance(body, dict) else None
                 if not isinstance(access, str):
                     raise SourceError("POST /api/token/refresh/ gave no access token: check url")
@@ -111,13 +105,13 @@ class PersonalToken:
             self._until = 0.0
         return True
 
-    def explain(self, detail: str) -> str:
-        if "blacklisted" in detail:
-            return "this personal access token was revoked: create a new one (Account & Settings)"
-        return _explain(detail)
 
-
-def _explain(detail: str) -> str:
+def explain(detail: str) -> str:
+    """What a person should do about a refusal, given the server's own words."""
+    if "disabled" in detail:
+        return "legacy tokens are switched off for this organization: create a personal access token (Account & Settings) and use it as token"
+    if "blacklisted" in detail:
+        return "this personal access token was revoked: create a new one (Account & Settings)"
     if "permission" in detail:
         return "the token's user may not read this: use the token of an administrator or manager"
     return "the token is refused: copy it again from Account & Settings in Label Studio, and check that url is the server it belongs to"

@@ -20,7 +20,7 @@ from typing import TypeVar
 from syncd.errors import SourceError, TaskError
 from syncd.known import Known
 from syncd.model import Counts, Failure, Task
-from syncd.reconcile import Range, differing, portions
+from syncd.reconcile import Range, differing
 from syncd.sources import label_studio_api as api
 from syncd.sources.base import Batch
 from syncd.sources.label_studio_api import Api, Page, Row
@@ -29,7 +29,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 LEAF = 100  # tasks; listing so many costs about as much as three count probes
-PORTION = 1000  # ids held in memory at a time
+PORTION = 1000  # ids looked up at a time
 TOLD = 5000  # ids remembered before those that are recorded are forgotten
 FIRST_PAGE, LARGEST_PAGE, LARGEST_LIST = 20, 500, 200  # tasks; a list of ids must fit into a URL of 8 kB
 PAGE_BYTES = 3_000_000
@@ -41,16 +41,18 @@ class _Pace:
 
     def __init__(self) -> None:
         self.size = FIRST_PAGE
+        self._ceiling = LARGEST_PAGE
 
     def learn(self, page: Page) -> None:
         """Pages shrink at once and grow at most four times at a step, since the next tasks may be heavier."""
         if page.tasks:
             fitting = PAGE_BYTES * len(page.tasks) // max(page.size, 1)
-            self.size = max(1, min(fitting, len(page.tasks) * 4, LARGEST_PAGE))
+            self.size = max(1, min(fitting, len(page.tasks) * 4, self._ceiling))
+            self._ceiling = min(LARGEST_PAGE, self._ceiling + self._ceiling // 8 + 1)
 
     def shrink(self) -> None:
-        """The server failed on a page, perhaps for its weight."""
-        self.size = max(1, self.size // 4)
+        """The server failed on a page, perhaps for its weight and after minutes: pages grow again slowly."""
+        self.size = self._ceiling = max(1, self.size // 4)
 
 
 class Lanes:
@@ -208,12 +210,11 @@ class Reading:
             yield from self._bodies(unchanged, counted=True)
 
     def _lacking(self, low: int, high: int, listed: Iterable[int]) -> Iterator[Batch]:
-        """What the Checkpoint holds of a range and a complete listing of it lacks."""
+        """What the Checkpoint holds of a range and a complete listing of it lacks; in memory, as is whatever is missing from a Collection."""
         there = set(listed)
-        for first, last in portions(low, high, self._known.counts, limit=PORTION):
-            yield from self._missing([task for task in map(int, self._known.ids(first, last)) if task not in there])
+        yield from self._missing([task for task in map(int, self._known.ids(low, high)) if task not in there])
 
-    def _missing(self, ids: Sequence[int]) -> Iterator[Batch]:
+    def _missing(self, ids: Iterable[int]) -> Iterator[Batch]:
         new = [task for task in ids if task not in self._told]
         self._told.update(dict.fromkeys(new, _NOTHING))
         if new:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -978,12 +979,43 @@ def test_an_import_into_an_empty_project_at_the_wrong_moment_is_read_and_no_erro
     assert follow(empty).run().tasks == ["1"]
 
 
-def test_a_person_who_left_is_still_told_by_email(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
-    """`/api/users/` lists present members only; the server knows who it was."""
+def test_people_are_told_by_the_bodies_themselves(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    """Not by `/api/users/`, which a token may not be allowed to see and which costs a request."""
+    follow(cats).run()
+    assert {r.path for r in studio.requests} == {"/api/tasks"}
+
+
+def test_a_server_that_stays_silent_over_a_large_page_is_asked_for_smaller_ones(cats: Project, follow: Callable[..., Follower]) -> None:
     follower = follow(cats)
-    studio.instead = lambda r: reply([]) if r.path == "/api/users/" else None
-    follower.run()
-    assert follower.files["3"]["annotations"][0]["completed_by"]["email"] == "ann@example.com"
+    client = follower.source._http._client
+    ask, silent = client.stream, list[int]()
+
+    def stream(method: str, path: str, **options: Any) -> Any:
+        if options["params"].get("fields") == "all" and options["params"]["page_size"] > 6:
+            silent.append(options["params"]["page_size"])
+            raise httpx.ReadTimeout("")
+        return ask(method, path, **options)
+
+    client.stream = stream
+    assert len(follower.run().tasks) == 60
+    assert silent[0] == 20
+    assert len(silent) < 5, "each of them took minutes"
+
+
+def test_what_a_proxy_compressed_is_the_same(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    def zipped(request: Request) -> Reply:
+        studio.instead = lambda _: None
+        answer = studio.answer(request)
+        studio.instead = zipped
+        body = gzip.compress(answer.body)
+        broken = request.params.get("page_size") == "80" and not seen.append(1) and len(seen) == 1
+        return Reply(200, body[: len(body) // 2] if broken else body, headers={"Content-Encoding": "gzip"})
+
+    seen = list[int]()
+    studio.instead = zipped
+    follower = follow(cats)
+    assert len(follower.run().tasks) == 60
+    assert len(seen) == 2, "half a stream is no answer"
 
 
 def test_ids_far_apart_cost_no_more_than_their_bits(studio: StandIn, follow: Callable[..., Follower]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.model import Counts
-from syncd.reconcile import Range, differing, portions
+from syncd.reconcile import Range, differing
 
 World = dict[int, Counts]
 IDS = st.integers(1, 5_000)
@@ -103,15 +103,3 @@ def test_a_million_tasks_with_one_hole_cost_a_probe_per_halving() -> None:
     (part,) = differing(whole, ask, lambda low, high: Counts(high - low + 1, 0, 0), leaf=100)
     assert part.low <= 777_777 <= part.high
     assert len(asked) <= 14
-
-
-@given(st.sets(IDS, max_size=60), st.integers(1, 10))
-def test_portions_hold_everything_and_no_more_than_the_limit(ids: set[int], limit: int) -> None:
-    parts = list(portions(1, 5_000, counter(dict.fromkeys(ids, Counts(1, 0, 0))), limit=limit))
-    inside = [sorted(task for task in ids if low <= task <= high) for low, high in parts]
-    assert [task for part in inside for task in part] == sorted(ids)
-    assert all(len(part) <= limit for part in inside)
-
-
-def test_portions_of_an_empty_range_are_none() -> None:
-    assert list(portions(5, 4, counter({4: Counts(1, 0, 0), 5: Counts(1, 0, 0)}), limit=3)) == []
