@@ -54,7 +54,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One believable page. `total`: how many tasks the filters select; `counts`: their sums."""
+    """One believable page. `counts`: the sums over all that the filters select."""
 
     tasks: list[dict[str, object]]
     counts: Counts
@@ -203,10 +203,10 @@ class Api:
         page = self._page(project, filters, size, {"include": _FLAT}, last=last)
         return page, [row_of(task) for task in page.tasks]
 
-    def whole(self, project: str, start: int = 0) -> Range:
-        """The sums over all tasks with id > start, from there to the greatest id there is."""
-        page = self._page(project, [], 1, {"include": "id"}, last=start, ordering="-tasks:id")
-        return Range(start + 1, integer(page.tasks[0], "id") if page.tasks else start, page.counts)
+    def whole(self, project: str) -> Range:
+        """The sums over all tasks, up to the greatest id there is."""
+        page = self._page(project, [], 1, {"include": "id"}, ordering="-tasks:id")
+        return Range(1, integer(page.tasks[0], "id") if page.tasks else 0, page.counts)
 
     def counts(self, project: str, low: int, high: int) -> Counts:
         """The sums over low <= id <= high."""
@@ -263,7 +263,7 @@ def _check_body(task: Mapping[str, object], project: str) -> None:
     where = f"GET /api/tasks of project {project}: task {task.get('id')}"
     if str(task.get("project")) != project:
         raise SourceError(f"{where} belongs to project {task.get('project')}")
-    if not isinstance(task.get("data"), dict):
+    if "data" not in task:
         raise SourceError(f"{where} has no data")
     for name in ("annotations", "predictions", "drafts"):
         parts = task.get(name)
@@ -274,9 +274,8 @@ def _check_body(task: Mapping[str, object], project: str) -> None:
 def task_of(body: dict[str, object], *, counted: bool = False) -> Task:
     """A body less what changes by itself, with people a restore can find. counted: count its parts, since its fields were found to lie."""
     row = row_of(body)
-    drafts = bool(body["drafts"]) or body.get("draft_exists") is True
-    annotations, predictions = (cast("list[dict[str, object]]", body[name]) for name in ("annotations", "predictions"))
-    for part in (*annotations, *predictions, *cast("list[dict[str, object]]", body["drafts"])):
+    annotations, predictions, drafts = (cast("list[dict[str, object]]", body[name]) for name in ("annotations", "predictions", "drafts"))
+    for part in (*annotations, *predictions, *drafts):
         part.pop("created_ago", None)
         part.pop("created_username", None)
     for annotation in annotations:
@@ -285,7 +284,7 @@ def task_of(body: dict[str, object], *, counted: bool = False) -> Task:
             annotation["completed_by"] = {name: person.get(name) for name in _PERSON}
     kept = {name: value for name, value in body.items() if name not in _SELF_CHANGING}
     counts = Counts(1, sum(a.get("was_cancelled") is not True for a in annotations), len(predictions)) if counted else row.counts
-    return Task(str(row.id), row.revision, kept, counts, drafts)
+    return Task(str(row.id), row.revision, kept, counts, bool(drafts) or body.get("draft_exists") is True)
 
 
 def row_of(task: Mapping[str, object]) -> Row:

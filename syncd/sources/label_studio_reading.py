@@ -170,8 +170,8 @@ class Reading:
         """What no timestamp shows, found by counting."""
         whole = self._api.whole(self._project)
         told = sorted(self._told)
-        high = max(whole.high, self._known.last_id(), *told[-1:])
-        for part in differing(Range(1, high, whole.counts), partial(self._api.counts, self._project), partial(self._held, told), leaf=LEAF):
+        whole = whole._replace(high=max(whole.high, self._known.last_id(), *told[-1:]))
+        for part in differing(whole, partial(self._api.counts, self._project), partial(self._held, told), leaf=LEAF):
             yield from self._leaf(part)
 
     def _held(self, told: Sequence[int], low: int, high: int) -> Counts:
@@ -280,11 +280,11 @@ class Reading:
         return [], [Failure(self._project, str(row.id), failure, row.revision.last_activity) for row in rows]
 
     def _assure_healthy(self, failed: set[int]) -> None:
-        """Several tasks failed and none was read: only a task beyond them tells bad tasks from a bad server."""
+        """Several tasks failed and none was read: only a task beyond them tells bad tasks from a bad server; without one they are believed bad."""
         suspects = failed | _ids(self._known.failing())
         _, rows = self._api.rows(self._project, [], min(len(suspects) + 1, api.FLAT_PAGE))
-        others = [row.id for row in rows if row.id not in suspects]
-        if not others or not self._one(others[0])[0]:
+        other = next((row.id for row in rows if row.id not in suspects), None)
+        if other is not None and not self._one(other)[0]:
             raise SourceError(f"project {self._project}: none of its tasks can be read although they can be listed; look into Label Studio's log")
 
     def _tell(self, bodies: Sequence[dict[str, object]], *, counted: bool = False) -> list[Task]:

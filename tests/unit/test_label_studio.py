@@ -342,7 +342,25 @@ def test_a_server_that_counts_rows_and_not_fields_settles_after_one_reading(stud
 
 EDITS = st.lists(
     st.tuples(
-        st.sampled_from(["edit", "annotate", "skip", "add", "late", "delete", "predict", "unpredict", "draft", "undraft", "reuse", "run"]),
+        st.sampled_from(
+            [
+                "edit",
+                "annotate",
+                "skip",
+                "add",
+                "late",
+                "delete",
+                "predict",
+                "unpredict",
+                "draft",
+                "undraft",
+                "reuse",
+                "poison",
+                "mend",
+                "full",
+                "run",
+            ]
+        ),
         st.integers(0, 70),
     ),
     max_size=25,
@@ -369,19 +387,22 @@ def happen(project: Project, event: str, number: int) -> None:
             "unpredict": lambda: project.delete_predictions(one),
             "draft": lambda: project.draft(one),
             "undraft": lambda: project.delete_drafts(one),
+            "poison": lambda: project.poison(one),
+            "mend": lambda: [setattr(row, "poison", False) for row in project.stored.values()],
         }
         acts[event]()
 
 
 def shows(project: Project, files: dict[str, Any]) -> bool:
-    """Whether every file is the task as it is now, by what can tell."""
-    rows = {str(n): row for n, row in project.stored.items()}
-    return files.keys() == rows.keys() and all(
-        body["data"] == rows[n].data
-        and [a["id"] for a in body["annotations"]] == [a["id"] for a in rows[n].annotations]
-        and [p["id"] for p in body["predictions"]] == [p["id"] for p in rows[n].predictions]
-        and [d["id"] for d in body["drafts"]] == [d["id"] for d in rows[n].drafts]
-        for n, body in files.items()
+    """Whether every file is the task as it is now, by what can tell; whatever a task holds that can't be read."""
+    rows = {str(n): row for n, row in project.stored.items() if not row.poison}
+    bad = {str(n) for n, row in project.stored.items() if row.poison}
+    return files.keys() - bad == rows.keys() and all(
+        files[n]["data"] == row.data
+        and [a["id"] for a in files[n]["annotations"]] == [a["id"] for a in row.annotations]
+        and [p["id"] for p in files[n]["predictions"]] == [p["id"] for p in row.predictions]
+        and [d["id"] for d in files[n]["drafts"]] == [d["id"] for d in row.drafts]
+        for n, row in rows.items()
     )
 
 
@@ -396,14 +417,15 @@ def test_whatever_happens_the_next_readings_make_files_equal(events: list[tuple[
     follower.run()
     for event, number in events:
         later(studio, 700)
-        if event != "run":
+        if event not in {"run", "full"}:
             happen(project, event, number)
-        if event in silent or event == "run":
-            follower.run()
+        if event in silent or event in {"run", "full"}:
+            follower.run(full=event == "full")
             assert shows(project, follower.files)
     later(studio, 700)
     assert len(set(tasks := follower.run().tasks)) == len(tasks)
     assert shows(project, follower.files)
+    assert {int(task) for task in follower.known.failing()} <= {n for n, row in project.stored.items() if row.poison}, "no failure outlives its task"
     follower.close()
 
 
@@ -547,6 +569,14 @@ def test_two_bad_tasks_alone_in_a_page_do_not_stop_the_others(studio: StandIn, c
         cats.poison(bad)
     seen = follower.run()
     assert [f.task for f in seen.failed] == ["61", "62"]
+
+
+def test_a_project_of_bad_tasks_alone_does_not_stop_the_run(studio: StandIn, follow: Callable[..., Follower]) -> None:
+    project = studio.project("Bad")
+    for bad in project.add([task(1), task(2)]):
+        project.poison(bad)
+    seen = follow(project).run()
+    assert ([f.task for f in seen.failed], seen.tasks) == (["1", "2"], [])
 
 
 def test_a_server_that_fails_on_every_body_is_an_error_and_not_many_failures(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
