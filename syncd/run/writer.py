@@ -23,6 +23,9 @@ from syncd.run.place import Place, rescue
 
 T = TypeVar("T")
 R = TypeVar("R")
+_FASTEST = 5_000  # Steps a second: more than one process can encode and record, so more threads than this needs only fight for the interpreter
+_FEWEST = 4  # threads
+_GUESS = 0.01  # seconds a put takes, before the first one was seen
 _PAGES = 4  # pages in flight: enough that the pool never waits for a commit, few enough that memory stays flat
 
 
@@ -75,6 +78,7 @@ class Writer:
         self._layout = job.layout
         self._failed: dict[tuple[str, str | None, str], Failure] = {}  # a task may be read twice in one Run: its last try counts
         self._read: dict[str, int] = {}
+        self._latency = _GUESS
         self._broken = threading.Event()
         self._pool = ThreadPoolExecutor(job.target.concurrency, thread_name_prefix="syncd-put")
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="syncd-commit")
@@ -83,8 +87,8 @@ class Writer:
     def submit(self, page: Page) -> None:
         """Begin a page; waits while too many are in flight; raises what stopped an earlier one."""
         steps = [step for step in page.steps if step.decision.action is not Action.NOTHING]
-        # one slice for each thread: as wide as one future for each Step, and a tenth of its cost
-        slices = min(len(steps), self._job.target.concurrency)
+        # one slice for each thread that is worth waking: as wide as one future for each Step, and a tenth of its cost
+        slices = min(len(steps), self._job.target.concurrency, max(_FEWEST, round(self._latency * _FASTEST)))
         if steps:
             self._place.claim()
         work = [self._pool.submit(self._carry_out, steps[number::slices]) for number in range(slices)]
@@ -113,7 +117,11 @@ class Writer:
         self._report.failed.extend(self._failed.values())
 
     def _carry_out(self, steps: Sequence[Step]) -> list[Outcome]:
-        return [self._attempt(step) for step in steps]
+        begun = self._job.clock.monotonic()
+        outcomes = [self._attempt(step) for step in steps]
+        # threads write this without a lock: it is an average, and each of its values was true a moment ago
+        self._latency += ((self._job.clock.monotonic() - begun) / len(steps) - self._latency) / 16
+        return outcomes
 
     def _attempt(self, step: Step) -> Outcome:
         if self._broken.is_set():
