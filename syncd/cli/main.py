@@ -6,9 +6,9 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 some tasks failed, 11 another syncd own
 
 from __future__ import annotations
 
+import gc
 import inspect
 import json
-import gc
 import os
 import sys
 from collections.abc import Callable
