@@ -60,10 +60,6 @@ class _BrittleError(TransientError):
     """The server failed on this very request: perhaps a passing fault, perhaps too much was asked for, perhaps one task in the answer."""
 
 
-class _SilenceError(_BrittleError):
-    """The server said nothing for as long as a busy one may."""
-
-
 class Http:
     """Requests to one server. `requests` counts every try. May be used from several threads."""
 
@@ -88,8 +84,8 @@ class Http:
     ) -> Answer:
         """The answer to a GET. Raises SourceError or AccessError.
 
-        absent: a JSON 404 is an Answer, too. brittle: a request that the server fails on a few times (500, 502, 504, silence, resets, unreadable
-        JSON) is a TaskError, since a single task or too many of them can cause it; so is an answer of more than `limit` bytes.
+        absent: a JSON 404 is an Answer, too. brittle: a request that the server fails on for a few tries or until time is out (500, 502, 504,
+        silence, resets, unreadable JSON) is a TaskError, since a single task or too many of them can cause it; so is one of more than `limit` bytes.
         """
         failures = 0
 
@@ -98,13 +94,17 @@ class Http:
             try:
                 return self._judge(*self._authorized(path, params, limit), absent=absent)
             except _BrittleError as error:
-                # a try that ended in silence took minutes: no second one
-                failures += BRITTLE_TRIES if isinstance(error, _SilenceError) else 1
+                failures += 1
                 if brittle and failures >= BRITTLE_TRIES:
                     raise TaskError(str(error)) from None
                 raise
 
-        return self._retry.call(attempt)
+        try:
+            return self._retry.call(attempt)
+        except SourceError as error:
+            if brittle and isinstance(error.__cause__, _BrittleError):
+                raise TaskError(str(error)) from None
+            raise
 
     def _post(self, path: str, body: Mapping[str, str]) -> Answer:
         """The answer to a POST without authorization. Raises SourceError or AccessError."""
@@ -132,7 +132,7 @@ class Http:
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise SourceError(f"{self._base}: {error}") from None
         except httpx.ReadTimeout:
-            raise _SilenceError(f"{where}: no answer in time") from None
+            raise _BrittleError(f"{where}: no answer in time") from None
         except (httpx.ReadError, httpx.RemoteProtocolError, httpx.DecodingError) as error:  # resets, truncated bodies, undecodable gzip
             raise _BrittleError(f"{where}: {str(error) or type(error).__name__}") from None
         except httpx.HTTPError as error:  # nobody listens, no name, TLS

@@ -190,7 +190,8 @@ class Postgres:
 class LabelStudio:
     """One server process. `url`, `log` and `api` (a client with the admin's legacy token) are for tests."""
 
-    def __init__(self, *, port: int | None = None, database: Postgres | None = None) -> None:
+    def __init__(self, *, port: int | None = None, database: Postgres | None = None, env: Mapping[str, str] | None = None) -> None:
+        self._env = dict(env or {})
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.api = Client(self.url, f"Token {TOKEN}")
@@ -224,7 +225,7 @@ class LabelStudio:
         database = self._database.env if self._database else {"DJANGO_DB": "sqlite"}
         env = {name: value for name, value in os.environ.items() if not name.startswith(("LABEL_STUDIO", "POSTGRE", "DJANGO"))}
         command: list[str | Path] = [HOME / "bin" / "label-studio", "start", "-b", *where, *account]
-        self._process = _Process(command, self.log, env=env | _QUIET | database)
+        self._process = _Process(command, self.log, env=env | _QUIET | database | self._env)
         self._wait_until_ready()
 
     def _wait_until_ready(self) -> None:

@@ -125,6 +125,34 @@ def test_deletions_scattered_over_a_larger_project_cost_little(server: LabelStud
     assert report.source_requests < 60, "bisection, not a listing"
 
 
+def test_a_server_that_limits_its_pages_is_backed_up_all_the_same(tmp_path: Path) -> None:
+    with LabelStudio(env={"TASK_API_PAGE_SIZE_MAX": "30"}) as small:
+        project = small.api.project("Many")
+        ids = project.add([sample(n, annotations=n % 2) for n in range(200)])
+        backup = Backup(tmp_path, small, projects=[project.id], source={"concurrency": 3})
+        assert backup.run().written == 200
+        for task in ids[:70]:
+            project.annotate(task)
+        small.api.delete(f"/api/tasks/{ids[100]}/")
+        report = backup.run()
+        assert (report.status, report.written, report.trashed) == (Status.OK, 70, 1)
+        same_project(backup, project)
+
+
+def test_a_task_that_can_not_be_read_may_lose_its_label(server: LabelStudio, project: Project, tmp_path: Path) -> None:
+    """Whether it is still labeled is asked for without its body."""
+    ids = project.add([sample(n, annotations=1) for n in range(5)])
+    backup = Backup(tmp_path, server, projects=[project.id], source={"labeled_only": True})
+    backup.run()
+    server.api.call("PATCH", f"/api/tasks/{ids[2]}/", raw=b'{"data":{"image":"\\ud800"}}')
+    listed = project.tasks(fields="task_only", include="id,total_annotations")
+    assert len(listed) == 5
+    annotation = server.api.get(f"/api/tasks/{ids[2]}/annotations/")[0]["id"]
+    server.api.delete(f"/api/annotations/{annotation}/")
+    report = backup.run()
+    assert (report.status, report.trashed, set(backup.tasks(project.id))) == (Status.OK, 1, {*ids} - {ids[2]})
+
+
 class TestTokens:
     def test_a_personal_access_token_works(self, server: LabelStudio, project: Project, tmp_path: Path) -> None:
         project.add([sample(1)])

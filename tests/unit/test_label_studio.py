@@ -950,12 +950,20 @@ def test_a_server_that_limits_pages_is_read_in_pages_of_its_size(studio: StandIn
     assert len(follower.run().tasks) == 59
 
 
-def test_pages_too_heavy_for_a_gateway_are_halved_and_not_the_end_of_the_run(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+def test_pages_too_heavy_for_a_gateway_are_halved_and_not_the_end_of_the_run(
+    seconds: float, studio: StandIn, cats: Project, follow: Callable[..., Follower]
+) -> None:
+    follower = follow(cats)
+
     def heavy(request: Request) -> Reply | None:
-        return html(504) if request.params.get("fields") == "all" and int(request.params["page_size"]) > 6 else None
+        if request.params.get("fields") != "all" or int(request.params["page_size"]) <= 6:
+            return None
+        follower.source._http._retry._clock.wait(seconds)  # all that `retry_for` allows, and more
+        return html(504)
 
     studio.instead = heavy
-    seen = follow(cats).run()
+    seen = follower.run()
     assert (len(seen.tasks), seen.failed) == (60, [])
 
 
@@ -1023,6 +1031,7 @@ def test_a_server_that_stays_silent_over_a_large_page_is_asked_for_smaller_ones(
     def stream(method: str, path: str, **options: Any) -> Any:
         if options["params"].get("fields") == "all" and options["params"]["page_size"] > 6:
             silent.append(options["params"]["page_size"])
+            follower.source._http._retry._clock.wait(180)
             raise httpx.ReadTimeout("")
         return ask(method, path, **options)
 
