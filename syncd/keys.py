@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote
 
 from syncd.clock import format_date
@@ -38,6 +39,7 @@ def feed(run_id: str) -> str:
     return f"_syncd/changes/{run_id[:4]}-{run_id[4:6]}-{run_id[6:8]}/{encode(run_id)}.ndjson"
 
 
+@lru_cache(maxsize=1024)  # the Collection's id comes with each of its tasks
 def encode(text: str) -> str:
     """The one path part that stands for an id."""
     part = _UNSAFE.sub(_percent, text)
