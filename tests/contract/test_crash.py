@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -20,12 +21,11 @@ from syncd import encode
 from syncd.model import Report, Status
 from syncd.sources import files
 from syncd.targets import local
-from syncd.targets.base import Target
 from tests.fakes.memory import SECOND, MemorySource
 from tests.fakes.mortal import Died, Life
 from tests.fakes.rig import KINDS, Rig, TestClock, new_place, server
 
-KILLS = int(os.environ.get("SYNCD_KILLS", "6"))
+KILLS = int(os.environ.get("SYNCD_KILLS", "4"))
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -93,48 +93,52 @@ def test_dying_at_every_side_effect(change: Callable[[MemorySource], None], afte
         assert (0, 0, 0) == (again.written, again.trashed, again.target_requests), k
 
 
-def _first_run_of_files(exports: Path, backup: Path, state: Path) -> None:
+def _run_of_files(exports: Path, place: Path) -> tuple[Rig, Report]:
+    """One Run, as a process of its own would do it."""
     clock = TestClock(time.time_ns() // 1000)
     source = files.open(files.Config(type="files", path=exports), {}, clock)
-    Rig(source, lambda: local.open(local.Config(type="local", path=backup), clock), state, clock).run()
+    rig = Rig(source, lambda: local.open(local.Config(type="local", path=place / "backup"), clock), place / "state", clock)
+    return rig, rig.run()
+
+
+def _killed_after(seconds: float, exports: Path, place: Path) -> bool:
+    """Start a first Run in a process and kill it; False when it was over before."""
+    process = multiprocessing.get_context("fork").Process(target=_run_of_files, args=(exports, place))
+    process.start()
+    process.join(seconds)
+    killed = process.is_alive()
+    if killed:
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    return killed
 
 
 def test_real_sigkills_at_random_moments(tmp_path: Path) -> None:
     """SYNCD_KILLS processes die in a first Run of 3,000 tasks (100 in CI)."""
-    exports = tmp_path / "exports/p"
-    exports.mkdir(parents=True)
+    exports = tmp_path / "exports"
+    (exports / "p").mkdir(parents=True)
     bodies = {str(n): {"id": n, "data": {"text": "x" * 100}, "annotations": [{"id": n, "result": []}]} for n in range(1, 3001)}
     for id_, body in bodies.items():
-        (exports / f"{id_}.json").write_bytes(encode.dumps(body))
-    fork = multiprocessing.get_context("fork")
+        (exports / f"p/{id_}.json").write_bytes(encode.dumps(body))
     seed = random.randrange(10**9)
     print("seed", seed)
     moments = random.Random(seed)
     begun = time.monotonic()
-    _first_run_of_files(exports.parent, tmp_path / "whole", tmp_path / "whole-state")
-    whole = time.monotonic() - begun
-    died = 0
-    for number in range(KILLS):
-        backup, state = tmp_path / f"backup-{number}", tmp_path / f"state-{number}"
-        process = fork.Process(target=_first_run_of_files, args=(exports.parent, backup, state))
-        process.start()
-        process.join(moments.uniform(0, whole))
-        if process.is_alive():
-            assert process.pid is not None
-            os.kill(process.pid, signal.SIGKILL)
-            died += 1
-        process.join()
-        before = len(list((backup / "p").glob("[0-9]*.json"))) if backup.exists() else 0
-        clock = TestClock(time.time_ns() // 1000)
-        source = files.open(files.Config(type="files", path=exports.parent), {}, clock)
-
-        def open_target(backup: Path = backup, clock: TestClock = clock) -> Target:
-            return local.open(local.Config(type="local", path=backup), clock)
-
-        rig = Rig(source, open_target, state, clock)
-        report = rig.run()
+    _run_of_files(exports, tmp_path / "whole")
+    longest, died = time.monotonic() - begun, 0
+    while died < KILLS:
+        place, moment = tmp_path / "place", moments.uniform(0, longest)
+        if not _killed_after(moment, exports, place):
+            longest = moment  # it is faster than thought
+            shutil.rmtree(place)
+            continue
+        died += 1
+        backup = place / "backup"
+        before = len(list((backup / "p").glob("[0-9]*.json")))
+        rig, report = _run_of_files(exports, place)
         assert (Status.OK, "") == (report.status, report.error)
         assert rig.tasks() == {f"p/{id_}.json": body for id_, body in bodies.items()}
         assert list((backup / "_syncd/tmp").iterdir()) == []
         assert before + report.written <= 4500
-    assert died > 0
+        shutil.rmtree(place)
