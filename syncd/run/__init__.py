@@ -217,7 +217,8 @@ def _read(run: _Run, state: CollectionState, reading: Reading) -> tuple[Collecti
     earned = state.pass_cursor  # a resumed pass earns what it began with, or what changed behind its position would be missed
     recorded = bool(failing)
     stream = job.source.changes(state.collection, reading.since, known, position=reading.position, drafts=drafts)
-    for batch in read_ahead(stream, job.clock):
+    for batch in read_ahead(stream, job.clock) if job.source.waits else stream:
+        job.clock.wait(0)  # a request to stop is heard here
         earned = batch.cursor if reading.position is None else earned
         if first and batch.position is not None:
             state = replace(state, position=batch.position, pass_cursor=earned)

@@ -47,6 +47,11 @@ class Source(Protocol):
     """
 
     @property
+    def waits(self) -> bool:
+        """Whether reading mostly waits for somebody else (a server), so that reading ahead pays."""
+        ...
+
+    @property
     def requests(self) -> int:
         """Every try of a request to the Source since it was opened."""
         ...

@@ -98,6 +98,8 @@ class _Proof(NamedTuple):
 class Source:
     """One folder."""
 
+    waits = False
+
     def __init__(self, root: Path, select: Selection, clock: Clock) -> None:
         self._folder = Folder(root)
         self._select = select

@@ -70,6 +70,8 @@ def open(config: Config, select: Selection, clock: Clock) -> LabelStudio:  # noq
 class LabelStudio:
     """The Source. See `sources.base.Source` for what each method promises."""
 
+    waits = True
+
     def __init__(self, http: Http, projects: Sequence[str] | None, lanes: Lanes, *, labeled_only: bool) -> None:
         self._http = http
         self._lanes = lanes

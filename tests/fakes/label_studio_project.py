@@ -255,6 +255,11 @@ class Project:
         """A lone surrogate: each page with this task's data answers 500."""
         self.row(task_id).poison = True
 
+    def mend(self) -> None:
+        """No task is poisoned any more."""
+        for row in self.stored.values():
+            row.poison = False
+
     def remove(self) -> None:
         """DELETE of the whole project."""
         self._owner.projects.pop(self.id, None)

@@ -35,6 +35,8 @@ class MemoryCollection:
 class MemorySource:
     """One world. `now` is the Source's own clock, moved by the test."""
 
+    waits = True
+
     def __init__(self, page: int = 50) -> None:
         self.page = page
         self.now = 1_000 * SECOND

@@ -36,13 +36,15 @@ class TestClock:
     def __init__(self, now: int = 1_790_000_000_000_000) -> None:
         self.micros = now
         self.stop = threading.Event()
+        self._asked = 0
         self._lock = threading.Lock()
 
     def now(self) -> int:
         return self.micros
 
     def monotonic(self) -> float:
-        return self.micros / 1e6
+        self._asked += 1  # each look costs 5 ms: to a Run every Target is slow, so that pages overlap
+        return self.micros / 1e6 + self._asked * 0.005
 
     def wait(self, seconds: float) -> None:
         if self.stop.is_set():
