@@ -24,7 +24,8 @@ test-live: $(VENV)/tests-installed
 	SYNCD_LIVE=1 SYNCD_KILLS=100 $(BIN)/pytest tests/live tests/contract/test_crash.py --timeout 900
 
 bench: $(VENV)/bench-installed
-	$(BIN)/python -m tests.bench
+	bash .ci/label-studio
+	$(BIN)/python -m tests.bench --live --pairs 5
 
 schema: $(VENV)/installed
 	$(BIN)/syncd schema > config/syncd.schema.json
