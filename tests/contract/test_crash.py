@@ -11,7 +11,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from syncd.sources import files
 from syncd.targets import local
 from tests.fakes.memory import SECOND, MemorySource
 from tests.fakes.mortal import Died, Life
-from tests.fakes.rig import KINDS, Rig, TestClock, new_place, server
+from tests.fakes.rig import KINDS, Rig, TestClock, new_place
 
 KILLS = int(os.environ.get("SYNCD_KILLS", "4"))
 
@@ -31,12 +31,6 @@ KILLS = int(os.environ.get("SYNCD_KILLS", "4"))
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def url(kind: str) -> Iterator[str]:
-    with server(kind) as running:
-        yield running
 
 
 def first_run(source: MemorySource) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from syncd import encode
 from syncd.keys import Layout
 from syncd.model import Kind, Status
 from tests.fakes.memory import SECOND, MemoryCollection, MemorySource
-from tests.fakes.rig import KINDS, Rig, new_place, server
+from tests.fakes.rig import KINDS, Rig, new_place
 
 NAMES = [
     "../x", "..", ".", "", "/", "/etc/passwd", "a/b", "a\\b", "a//b", "\0", "a\0b", "x" * 300, "x" * 301, "ä" * 150, "é" * 300,
@@ -28,12 +27,6 @@ IDS = sorted(set(NAMES), key=ascii)
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def url(kind: str) -> Iterator[str]:
-    with server(kind) as running:
-        yield running
 
 
 def world() -> MemorySource:

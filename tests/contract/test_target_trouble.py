@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,18 +12,12 @@ from syncd.model import Kind, Status
 from syncd.targets import local
 from tests.fakes.memory import SECOND, MemorySource
 from tests.fakes.proxy import Fault, FaultProxy, answer, lose_answer, reset_after, reset_before
-from tests.fakes.rig import Rig, TestClock, new_place, server
+from tests.fakes.rig import Rig, TestClock, new_place
 
 
 @pytest.fixture(scope="module", params=["s3", "gcs"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def url(kind: str) -> Iterator[str]:
-    with server(kind) as running:
-        yield running
 
 
 def complete(rig: Rig, source: MemorySource) -> bool:
