@@ -191,18 +191,21 @@ def _keep_settings(run: _Run, state: CollectionState) -> CollectionState:
         run.place.claim()
     try:
         file = encode.task_file(job.layout.settings(project), job.source.settings(state.collection))
-        if file.digest == state.settings and (run.report.kind is not Kind.FULL or job.target.get(file.key) == file.data):
+        listed = run.report.kind is Kind.FULL and run.listing(project).find([file.key])
+        right = bool(listed) and job.target.get(file.key) == file.data  # the Checkpoint may not know: it may be new
+        if file.digest == state.settings and (right or run.report.kind is not Kind.FULL):
             return state
         run.place.claim()
-        job.target.put(file.key, file.data)
+        if not right:
+            job.target.put(file.key, file.data)
     except TaskError as error:
         run.report.failed.append(Failure(project, None, f"its settings: {error}"))
         return state
     job.target.flush()
     state = replace(state, settings=file.digest)
-    event = Event(Op.PUT, Why.SETTINGS, project, None, file.digest, 0, job.clock.now())
-    job.checkpoint.commit(run.lease, project, Commit(events=[event], state=state))
-    run.report.bytes_written += len(file.data)
+    told = [Event(Op.PUT, Why.SETTINGS, project, None, file.digest, 0, job.clock.now())] if run.unsure or not right else []
+    job.checkpoint.commit(run.lease, project, Commit(events=told, state=state))
+    run.report.bytes_written += 0 if right else len(file.data)
     return state
 
 

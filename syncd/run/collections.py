@@ -21,11 +21,13 @@ def start(collection: Collection, state: CollectionState | None) -> CollectionSt
 
 
 def unmatched(job: Job, collections: Sequence[Collection], gone: Sequence[Collection], states: States) -> list[Failure]:
-    """Collections that the config names and the Source neither shows nor has lost: silence would look like a backup (I8)."""
-    named = [name for names in job.rules.selection().values() for name in names if not any(mark in name for mark in "*?[")]
-    if not named:
-        return []
+    """Collections that the config means and the Source neither shows nor has lost: silence would look like a backup (I8)."""
+    selection = job.rules.selection()
     known = {name for c in [*collections, *gone] for name in (c.id, c.title)} | {id_ for id_ in states if job.checkpoint.kept(job.name, id_)}
+    if not selection:  # everything is meant
+        hidden = "was backed up before and is not gone, but the Source does not list it any more: check what the token may see"
+        return [Failure(id_, None, f"{state.collection.title!r} {hidden}") for id_, state in states.items() if id_ not in known]
+    named = [name for names in selection.values() for name in names if not any(mark in name for mark in "*?[")]
     advice = "check the id or title, and what the token may see"
     return [
         Failure(name, None, f"the config names {name!r}, but the Source shows no such Collection: {advice}") for name in named if name not in known

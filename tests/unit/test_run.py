@@ -142,6 +142,7 @@ def test_a_collection_left_out_by_the_config_is_left_alone(rig: Rig, source: Mem
     source.add("2", 3)
     rig.run()
     everything = source.collections
+    rig.rules["projects"] = ["1"]
     monkeypatch.setattr(source, "collections", lambda: [c for c in everything() if c.id != "2"])
     assert (Status.OK, 0) == ((report := rig.run()).status, report.trashed)
     assert "2/1.json" in rig.files()

@@ -270,3 +270,27 @@ def test_an_idle_run_asks_and_writes_nothing(rig: Rig, source: MemorySource, mon
     life = Life()
     report = rig.run(life=life)
     assert (Status.OK, 0, 2) == (report.status, report.target_requests, life.effects)  # begin and finish
+
+
+def test_a_collection_that_is_not_listed_any_more_and_not_gone_is_a_failure(rig: Rig, source: MemorySource, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty list of projects, answered with 200, must not look like a backup of them (I8)."""
+    source.add("1", 1)
+    source.add("2", 1)
+    rig.run()
+    monkeypatch.setattr(source, "collections", list)
+    report = rig.run()
+    assert (Status.PARTIAL, ["1", "2"]) == (report.status, sorted(failure.project for failure in report.failed))
+    monkeypatch.undo()
+    assert Status.OK is rig.run().status
+
+
+def test_a_lost_checkpoint_rewrites_no_settings_that_are_right(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
+    source.add("1", 3)
+    rig.run()
+    file = tmp_path / "backup/1/_project.json"
+    before = file.stat()
+    rig.state = tmp_path / "state-of-a-new-machine"
+    report = rig.run(take_over=True)
+    assert (3, 0, 0) == (report.adopted, report.written, report.bytes_written)
+    assert (before.st_ino, before.st_mtime_ns) == ((now := file.stat()).st_ino, now.st_mtime_ns)
+    assert rig.run().bytes_written == 0
