@@ -16,7 +16,7 @@ import orjson
 from syncd import encode, keys
 from syncd.clock import format_time
 from syncd.errors import OwnedError
-from syncd.model import Stat
+from syncd.model import Stat, TaskFile
 from syncd.run.job import Job
 from syncd.scratch import Scratch
 
@@ -50,6 +50,11 @@ class Place:
                 target.flush()
             target.sweep()
             self._claimed = True
+
+    def refusal(self) -> str:
+        """Why a Run would not get the place; empty when it would. Only asks."""
+        found = self._job.target.get(keys.OWNER)
+        return "" if found is None or self._ours(found) else self._refusal(found)
 
     def _create(self, marker: bytes) -> None:
         target = self._job.target
@@ -102,6 +107,11 @@ class Listing:
 
     def close(self) -> None:
         self._scratch.close()
+
+
+def stands(job: Job, file: TaskFile, found: Stat | None) -> bool:
+    """Whether these very bytes stand where `found` was listed; they are read only when their size is right."""
+    return found is not None and found.size == len(file.data) and job.target.get(file.key) == file.data
 
 
 def rescue(job: Job, key: str, digest: bytes, trash: str) -> bool:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from syncd.clock import SECOND
-from syncd.errors import GuardTripped
+from syncd.errors import GuardTripped, OwnedError
 from syncd.model import Collection, CollectionState, Failure, Kind
 from syncd.plan import Action, Missing
 from syncd.run import PARTIAL, due, unsure
 from syncd.run.collections import start, unmatched, vanished
 from syncd.run.deletions import check, with_files
 from syncd.run.job import Job
-from syncd.run.place import Listing
+from syncd.run.place import Listing, Place, stands
 from syncd.run.reading import assess, readings
 from syncd.run.writer import Step
 
@@ -22,7 +24,7 @@ from syncd.run.writer import Step
 class PlanLine:
     """One line of a Plan. sign: `+` new, `~` changed or healed, `-` deleted, `!` error or Guard; task None: a whole Collection or file.
 
-    exit_code: what this line alone makes of the command: 0, 3 for a failure, 20 for the Guard.
+    exit_code: what this line alone makes of the command: 0, 3 for a failure, 11 for a place of another owner, 20 for the Guard.
     """
 
     sign: str
@@ -34,7 +36,16 @@ class PlanLine:
 
 def plan_sync(job: Job, kind: Kind | None = None) -> Iterator[PlanLine]:
     """What a Run would do now, line by line as it is found out. Raises SourceError, TargetError and AccessError where a Run would fail."""
-    kind = kind or due(job)
+    kind, writes = kind or due(job), False
+    for line in _lines(job, kind):
+        writes |= line.sign != "!"
+        yield line
+    # a Run that writes nothing does not ask whose place it is; a full one always does
+    if (writes or kind is Kind.FULL) and (refusal := Place(job, take_over=False).refusal()):
+        yield PlanLine("!", job.name, None, f"a Run would be refused: {refusal}", OwnedError.exit_code)
+
+
+def _lines(job: Job, kind: Kind) -> Iterator[PlanLine]:
     collections, states = job.source.collections(), job.checkpoint.states(job.name)
     missing: list[Missing] = []
     for collection in collections:
@@ -63,15 +74,18 @@ def _collection(job: Job, kind: Kind, state: CollectionState) -> Generator[PlanL
         listing = Listing(job, job.layout.folder(collection.id)) if reading.since is None else None
         for batch in job.source.changes(collection, reading.since, known, position=reading.position):
             steps, failed = assess(job.layout, collection.id, batch.tasks, known, listing, unsure=doubt, failing=failing)
-            yield from (line for step in steps if (line := _step(step)) is not None)
+            with ThreadPoolExecutor(job.target.concurrency) as pool:
+                yield from filter(None, pool.map(partial(_step, job), steps))
             yield from map(_failure, [*batch.failed, *failed])
             missing.update(dict.fromkeys(batch.missing))
     return with_files(known, list(missing))[0]
 
 
-def _step(step: Step) -> PlanLine | None:
+def _step(job: Job, step: Step) -> PlanLine | None:
     if step.decision.action in {Action.NOTHING, Action.RECORD}:
         return None
+    if step.decision.action is Action.COMPARE and stands(job, step.file, step.found):
+        return None  # a Run would adopt it
     sign = "+" if step.decision.action is Action.PUT and step.entry is None else "~"
     return PlanLine(sign, step.project, step.task, step.decision.why)
 

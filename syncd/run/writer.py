@@ -19,7 +19,7 @@ from syncd.errors import SyncdError, TaskError
 from syncd.model import CollectionState, Counts, Entry, Event, Failure, Op, Report, Revision, Stat, TaskFile, Why
 from syncd.plan import Action, Decision
 from syncd.run.job import Job, OnProgress, Progress
-from syncd.run.place import Place, rescue
+from syncd.run.place import Place, rescue, stands
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -146,7 +146,7 @@ class Writer:
         target, file, found, action = self._job.target, step.file, step.found, step.decision.action
         if action is Action.RECORD and step.entry is not None:
             return Outcome(step, _entry(step, step.entry.etag))
-        if action is Action.COMPARE and found is not None and found.size == len(file.data) and target.get(file.key) == file.data:
+        if action is Action.COMPARE and found is not None and stands(self._job, file, found):
             return Outcome(step, _entry(step, found.etag))
         trashed = False
         if action is Action.REPLACE and step.entry is not None:

@@ -294,3 +294,21 @@ def test_a_lost_checkpoint_rewrites_no_settings_that_are_right(rig: Rig, source:
     assert (3, 0, 0) == (report.adopted, report.written, report.bytes_written)
     assert (before.st_ino, before.st_mtime_ns) == ((now := file.stat()).st_ino, now.st_mtime_ns)
     assert rig.run().bytes_written == 0
+
+
+def test_a_plan_for_another_owners_place_says_so_and_calls_nothing_changed_that_is_right(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
+    """Of a lost Checkpoint: what stands there is adopted, so a Plan that lists it would send a person looking for changes nobody made."""
+    source.add("1", 3)
+    rig.run()
+    (tmp_path / "backup/1/2.json").write_bytes(b"{}\n")
+    rig.state = tmp_path / "state-of-a-new-machine"
+    before = rig.files()
+    checkpoint, target = sqlite.open(rig.state, read_only=True), rig.open_target()
+    lines = list(plan_sync(rig.job(checkpoint, target)))
+    target.close()
+    checkpoint.close()
+    assert [("~", "2", 0), ("!", None, 11)] == [(line.sign, line.task, line.exit_code) for line in lines]
+    assert "--take-over" in lines[-1].why
+    assert before == rig.files()
+    report = rig.run(take_over=True)
+    assert (2, 1) == (report.adopted, report.written)
