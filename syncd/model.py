@@ -94,12 +94,19 @@ class Entry:
 class Failure:
     """One task that could not be read or written. task is None when a whole part of the Collection (a file, say) could not be read:
     then nothing can be proved absent from this reading. last_activity: None when unknown; the Cursor never passes it (I2).
+    about: the task that such a part is, when its id can be told all the same; for people, nothing is decided by it.
     """
 
     project: str
     task: str | None
     error: str
     last_activity: int | None = None
+    about: str | None = None
+
+    @property
+    def name(self) -> str | None:
+        """The task it is about, as far as known."""
+        return self.about if self.task is None else self.task
 
 
 class Gone(StrEnum):

@@ -91,4 +91,4 @@ def _step(job: Job, step: Step) -> PlanLine | None:
 
 
 def _failure(failure: Failure) -> PlanLine:
-    return PlanLine("!", failure.project, failure.task, failure.error, PARTIAL)
+    return PlanLine("!", failure.project, failure.name, failure.error, PARTIAL)

@@ -16,6 +16,7 @@ Rules:
 
 from __future__ import annotations
 
+import json
 import os
 from array import array
 from bisect import bisect_left
@@ -265,7 +266,7 @@ class _Pass:
             elif before[:6] != mark[:6]:
                 self.shared = True
             else:
-                self.look.fail(name, f"id {task.id} stands twice in this file, and not the same")
+                self.look.fail(name, f"id {task.id} stands twice in this file, and not the same", task.id)
         read = [note for note in page if isinstance(note, _Note)]
         self.scan |= not all(note.same for note in read)
         notes = {note.name: None if note.name in self.look.bad else note.value for note in read}
@@ -312,12 +313,23 @@ def _task(look: Look, file: File, piece: Piece) -> _Found | None:
         body = cast("dict[str, object]", parse(piece.data, unique=True))
         id_ = _id_of(body, file, piece)
     except TaskError as error:
-        look.fail(file.name, f"{piece.where}{error}")
+        look.fail(file.name, f"{piece.where}{error}", _told_id(file, piece, str(error)))
         return None
     activity = last_activity(body)
     revision = Revision(created_at(body), file.modified // 1000 if activity is None else activity, (_version(file.stamp),))
     mark = file.stamp[:6] + hash(piece.data).to_bytes(8, signed=True)  # compared within this process only
     return _Found(Task(id_, revision, body, counts(body)), len(piece.data), file.name, mark)
+
+
+def _told_id(file: File, piece: Piece, error: str) -> str | None:
+    """The id of a task that can't be represented, when it can be told all the same."""
+    if error.startswith(("$.id:", "$.data_row.id:", "$.data_row:")):
+        return None
+    try:
+        id_ = _id_of(json.loads(bytes(piece.data).decode("utf-8", "replace")), file, piece)
+    except (TaskError, ValueError, RecursionError):
+        return None
+    return id_ if is_text(id_) else None
 
 
 def _id_of(body: object, file: File, piece: Piece) -> str:

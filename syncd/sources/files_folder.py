@@ -57,11 +57,11 @@ class Look:
         """16 bytes, the same for the same files only."""
         return (self.total % 2**128).to_bytes(16)
 
-    def fail(self, name: str, what: str) -> None:
-        """A file, a folder or a part of one could not be read."""
+    def fail(self, name: str, what: str, about: str | None = None) -> None:
+        """A file, a folder or a part of one could not be read; about: the task it is, if known."""
         self.doubt = True
         self.bad.add(name)
-        self.failed.append(Failure(self.collection.id, None, f"{_shown(f'{self.collection.title}/{name}')}: {what}"))
+        self.failed.append(Failure(self.collection.id, None, f"{_shown(f'{self.collection.title}/{name}')}: {what}", about=about))
 
 
 class Folder:

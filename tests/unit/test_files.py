@@ -196,6 +196,28 @@ def test_one_bad_piece_fails_by_name_and_the_others_go_on(world: World, content:
     assert sorted(world.held()) == ["c/1.json", "c/other.json"]
 
 
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        ('[{"id":1},{"id":2,"x":NaN}]', "2"),
+        ('[{"id":2,"x":"\\ud800"}]', "2"),
+        ('[{"id":2,"x":1,"x":2}]', "2"),
+        ('{"data_row":{"id":"cl2"},"x":NaN}\n{"data_row":{"id":"cl3"}}\n', "cl2"),
+        ('{"x":NaN}', "f"),
+        ('[{"id":1,"x":1},{"id":1,"x":2}]', "1"),
+        ('[{"id":2,"id":3}]', None),
+        ('[{"id":"\\ud800"}]', None),
+        ('[{"x":"\\ud800","id":"\\ud800"}]', None),
+        ('[{"x":NaN}]', None),
+        ('[{"id":1},{"id":2', None),
+        ("<html>", None),
+    ],
+)
+def test_a_task_that_fails_is_named_when_its_id_can_be_told(world: World, content: str, name: str | None) -> None:
+    world.write("c/f.json", content)
+    assert [name] == [failure.name for failure in world.run().failed]
+
+
 def test_a_file_that_can_not_be_read_deletes_nothing(world: World) -> None:
     world.write("c/1.json", task(1))
     path = world.write("c/2.json", task(2))
