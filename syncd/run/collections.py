@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from syncd.errors import SourceError
 from syncd.model import Collection, CollectionState, Failure
 from syncd.run.job import Job
 
@@ -21,12 +22,18 @@ def start(collection: Collection, state: CollectionState | None) -> CollectionSt
 
 
 def unmatched(job: Job, collections: Sequence[Collection], gone: Sequence[Collection], states: States) -> list[Failure]:
-    """Collections that the config means and the Source neither shows nor has lost: silence would look like a backup (I8)."""
+    """Collections that the config means and the Source neither shows nor has lost: silence would look like a backup (I8).
+
+    Raises SourceError when nothing is shown at all.
+    """
     selection = job.rules.selection()
     known = {name for c in [*collections, *gone] for name in (c.id, c.title)} | {id_ for id_ in states if job.checkpoint.kept(job.name, id_)}
     if not selection:  # everything is meant
         hidden = "was backed up before and is not gone, but the Source does not list it any more: check what the token may see"
-        return [Failure(id_, None, f"{state.collection.title!r} {hidden}") for id_, state in states.items() if id_ not in known]
+        failed = [Failure(id_, None, f"{state.collection.title!r} {hidden}") for id_, state in states.items() if id_ not in known]
+        if failed and not collections:
+            raise SourceError(f"the Source lists nothing at all, yet {len(failed)} Collections are not gone: check what the token may see")
+        return failed
     named = [name for names in selection.values() for name in names if not any(mark in name for mark in "*?[")]
     advice = "check the id or title, and what the token may see"
     return [

@@ -277,9 +277,14 @@ def test_a_collection_that_is_not_listed_any_more_and_not_gone_is_a_failure(rig:
     source.add("1", 1)
     source.add("2", 1)
     rig.run()
+    everything = source.collections
+    monkeypatch.setattr(source, "collections", lambda: [c for c in everything() if c.id != "2"])
+    report = rig.run()
+    assert (Status.PARTIAL, ["2"]) == (report.status, [failure.project for failure in report.failed])
     monkeypatch.setattr(source, "collections", list)
     report = rig.run()
-    assert (Status.PARTIAL, ["1", "2"]) == (report.status, sorted(failure.project for failure in report.failed))
+    assert (Status.FAILED, 1) == (report.status, report.exit_code)
+    assert {"1/1.json", "2/1.json"} <= set(rig.files())
     monkeypatch.undo()
     assert Status.OK is rig.run().status
 
