@@ -189,7 +189,7 @@ def trash_list(call: Call, syncs: Syncs = None) -> int:
             else:
                 rows.append((item.deleted, item.expires, job.name, f"{item.project}/{item.task}"))
     if rows:
-        table(("DELETED", "KEPT UNTIL", "SYNC", "TASK"), rows, left=4)
+        table(("DELETED", "KEPT UNTIL", "SYNC", "TASK"), sorted(rows), left=4)
     elif not call.json:
         say("the trash is empty")
     return 0

@@ -41,7 +41,8 @@ def list_trash(job: Job) -> Iterator[TrashItem]:
 def empty_trash(job: Job, listed: Iterable[str]) -> int:
     """Remove, among the listed keys, what has been in the trash for longer than its retention; how many files that were."""
     today, layout, removed = format_date(job.clock.now()), job.layout, 0
-    expired = (key for key in listed if (trashed := layout.trashed(key)) is not None and _expires(job, trashed) < today)
+    at_once = not job.rules.trash_retention  # a key tells only the day, and no retention is over at any hour of it
+    expired = (key for key in listed if (trashed := layout.trashed(key)) is not None and (at_once or _expires(job, trashed) < today))
     while chunk := list(islice(expired, _CHUNK)):
         job.target.delete(chunk)
         removed += len(chunk)

@@ -129,6 +129,7 @@ def test_the_guard_is_explained_with_the_command_that_confirms_it(desk: Desk) ->
     listed = desk.type("trash", "list").stdout.splitlines()
     assert listed[0].split() == ["DELETED", "KEPT", "UNTIL", "SYNC", "TASK"]
     assert len(listed) == 26
+    assert listed[1:] == sorted(listed[1:])
 
 
 def test_a_sync_that_fails_does_not_stop_the_next_one_and_the_worst_code_wins(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,16 @@ def test_a_silent_edit_is_caught_by_the_next_full_run(rig: Rig, source: MemorySo
     assert same(rig, source)
 
 
+def test_no_retention_is_over_at_once(rig: Rig, source: MemorySource) -> None:
+    source.add("1", 30)
+    rig.rules["trash_retention"] = "0s"
+    rig.run()
+    del source.world["1"].tasks["6"]
+    assert rig.run().trashed == 1
+    rig.run(Kind.FULL)
+    assert not [key for key in rig.files() if "/_trash/" in key]
+
+
 def test_deleted_task_lies_in_the_trash_until_its_retention_ends(rig: Rig, source: MemorySource) -> None:
     source.add("1", 5)
     rig.run()
