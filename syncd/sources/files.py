@@ -37,7 +37,7 @@ from syncd.known import Known
 from syncd.model import Collection, Entry, Gone, Revision, Task
 from syncd.scratch import Scratch
 from syncd.sources.base import Batch, Selection, selected
-from syncd.sources.files_folder import File, Folder, Look, is_text, stamp_of
+from syncd.sources.files_folder import File, Folder, Look, is_text, shown, stamp_of
 from syncd.sources.rows import counts, created_at, last_activity, task_id
 from syncd.sources.split import Piece, pieces
 
@@ -115,7 +115,7 @@ class Source:
     def collections(self) -> list[Collection]:
         """Sub-folders by name, and `default` when the root holds files. Raises SourceError."""
         wanted = self._select.get("projects")
-        return [Collection(name, name) for name in sorted(self._folder.names()) if selected(wanted, name, name)]
+        return [Collection(name, shown(name)) for name in sorted(self._folder.names()) if selected(wanted, name, name)]
 
     def changes(
         self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True

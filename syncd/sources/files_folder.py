@@ -61,7 +61,7 @@ class Look:
         """A file, a folder or a part of one could not be read; about: the task it is, if known."""
         self.doubt = True
         self.bad.add(name)
-        self.failed.append(Failure(self.collection.id, None, f"{_shown(f'{self.collection.title}/{name}')}: {what}", about=about))
+        self.failed.append(Failure(self.collection.id, None, f"{shown(f'{self.collection.title}/{name}')}: {what}", about=about))
 
 
 class Folder:
@@ -83,9 +83,6 @@ class Folder:
             raise SourceError(f"{self._root}: can't be listed: {error.strerror}; check `path` and that this user may read it") from None
         if loose and ROOT in folders:
             raise SourceError(f"{self._root}: the sub-folder `{ROOT}` and the files beside it would be one Collection: rename it or move them in")
-        for name in folders:
-            if not is_text(name):
-                raise SourceError(f"{self._root}: the name of sub-folder {_shown(name)} is not UTF-8, so nothing could be called by it: rename it")
         return folders | {ROOT} if loose else folders
 
     def gone(self, collection: Collection) -> bool:
@@ -148,5 +145,6 @@ def is_text(name: str) -> bool:
     return name == name.encode("utf-8", "replace").decode()
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
+    """A name for people, whatever its bytes are."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -631,3 +631,13 @@ def test_after_any_history_of_a_folder_one_run_makes_the_backup_equal(
     finally:
         patch.undo()
         past.close()
+
+
+def test_a_folder_whose_name_is_no_text_is_a_collection_like_any_other(world: World) -> None:
+    world.write("c/1.json", task(1))
+    folder = os.fsencode(world.root) + b"/raw\xff"
+    os.mkdir(folder)  # noqa: PTH102 - a name of bytes
+    with open(folder + b"/2.json", "wb") as file:  # noqa: PTH123 - a name of bytes
+        file.write(b'{"id":2,"data":{}}')
+    ok(world.run(), written=2)
+    ok(world.run(), written=0)
