@@ -167,6 +167,7 @@ def _back_up(run: _Run, collection: Collection, state: CollectionState | None) -
     """Everything of one Collection but its deletions; those are returned."""
     job = run.job
     if state is not None and state.collection.created_at != collection.created_at and state.settings:
+        run.place.claim()
         rescue(job, job.layout.settings(collection.id), state.settings, job.layout.trash_settings(collection.id, state.settings, job.clock.now()))
     state = start(collection, state)
     before = job.checkpoint.size(job.name, collection.id)

@@ -317,3 +317,17 @@ def test_a_plan_for_another_owners_place_says_so_and_calls_nothing_changed_that_
     assert before == rig.files()
     report = rig.run(take_over=True)
     assert (2, 1) == (report.adopted, report.written)
+
+
+def test_settings_of_a_reused_id_are_rescued_only_in_a_place_of_ones_own(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
+    """The owner is asked before the first write of a Run, whatever that write is (I6)."""
+    source.add("1", 1)
+    rig.run()
+    mine, rig.state = rig.state, tmp_path / "another"
+    assert Status.OK is rig.run(take_over=True).status
+    rig.state = mine
+    source.world["1"].created_at = 2
+    before = rig.files()
+    report = rig.run(Kind.INCREMENTAL)
+    assert (Status.FAILED, 11) == (report.status, report.exit_code)
+    assert before == rig.files()
