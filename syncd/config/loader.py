@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TypeVar, get_args, get_origin
 
 from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails
 from syncd.config import rules
 from syncd.config.document import Document, Where, read
 from syncd.config.edges import NAMES, config_class
-from syncd.config.shape import Config, MaxDelete, SyncConfig
+from syncd.config.shape import Config
 from syncd.fields import Fields
 
 F = TypeVar("F", bound=Fields)
@@ -53,6 +53,24 @@ def secret_fields(model: type[Fields]) -> list[str]:
     return [name for name, field in model.model_fields.items() if _is(SecretStr, field.annotation)]
 
 
+def part_of(annotation: object) -> type[Fields] | None:
+    """The model of what a field holds, once or by name; None when it holds plain values."""
+    if isinstance(annotation, type) and issubclass(annotation, Fields):
+        return annotation
+    return next(filter(None, map(part_of, get_args(annotation))), None)
+
+
+def _owner(model: type[Fields], way: Where) -> type[Fields]:
+    """The model that has the last key of `way`."""
+    parts = iter(way[:-1])
+    for part in parts:
+        annotation = field.annotation if (field := model.model_fields.get(str(part))) else None
+        model = part_of(annotation) or model
+        if get_origin(annotation) is dict:
+            next(parts, None)
+    return model
+
+
 def _is(wanted: type, annotation: object) -> bool:
     return annotation is wanted or any(_is(wanted, part) for part in get_args(annotation))
 
@@ -72,10 +90,10 @@ class _Loader:
         root: dict[str, object] = {"state": self.env.get("STATE_DIRECTORY", "").split(":")[0] or ".syncd"}
         root |= {key: value for key, value in self.document.value.items() if not key.startswith("x-")}
         edges = {section: {name: self._edge(section, name, value) for name, value in _items(root, section)} for section in NAMES}
-        syncs = {name: self._filled(SyncConfig, value, ("syncs", name)) for name, value in _items(root, "syncs")}
-        rules.check(self.document, edges, {name: sync for name, sync in syncs.items() if isinstance(sync, dict)})
-        read = {section: part for section, part in {**edges, "syncs": syncs}.items() if isinstance(root.get(section), dict)}
-        return self._validated(Config, root | read, ())
+        root |= {section: part for section, part in edges.items() if isinstance(root.get(section), dict)}
+        root = self._filled(Config, root, ())
+        rules.check(self.document, edges, {name: sync for name, sync in _items(root, "syncs") if isinstance(sync, dict)})
+        return self._validated(Config, root, ())
 
     def _edge(self, section: str, name: str, value: object) -> Fields:
         """Its `Config`; a blank one when it has problems, so that the others are found too."""
@@ -87,22 +105,21 @@ class _Loader:
         elif value["type"] not in known:
             self.document.problem((section, name, "type"), "there is no such type", rules.suggest(str(value["type"]), known))
         else:
-            return self._validated(config_class(section, value["type"]), value, (section, name)) or Fields()
+            model, where = config_class(section, value["type"]), (section, name)
+            return self._validated(model, self._filled(model, value, where), where) or Fields()
         return Fields()
 
     def _validated(self, model: type[F], value: object, where: Where) -> F | None:
         """The model, or None when its problems are noted."""
         try:
-            return model.model_validate(self._filled(model, value, where), context={})
+            return model.model_validate(value, context={})
         except ValidationError as error:
             for detail in error.errors(include_url=False, include_input=False):
                 self._translate(model, detail, where)
             return None
 
-    def _filled(self, model: type[Fields], value: object, where: Where) -> object:
-        """`value` with secrets read from their files, paths made absolute, and without what is empty."""
-        if not isinstance(value, dict):
-            return value
+    def _filled(self, model: type[Fields], value: Mapping[str, object], where: Where) -> dict[str, object]:
+        """`value` with secrets read from their files, paths made absolute, and without what is empty, at any depth."""
         value = dict(value)
         for name in secret_fields(model):
             if f"{name}_file" in value:
@@ -113,8 +130,14 @@ class _Loader:
                     self.document.problem((*where, name), "is empty", f"or give {name}_file" if _is(SecretStr, field.annotation) else "")
                 del value[name]
             elif _is(Path, field.annotation) and isinstance(value.get(name), str):
-                value[name] = self._path(value[name], (*where, name))
+                value[name] = self._path(str(value[name]), (*where, name))
+            elif (part := part_of(field.annotation)) and isinstance(inner := value.get(name), dict):
+                named = get_origin(field.annotation) is dict
+                value[name] = self._filled_each(part, inner, (*where, name)) if named else self._filled(part, inner, (*where, name))
         return value
+
+    def _filled_each(self, part: type[Fields], values: Mapping[str, object], where: Where) -> dict[str, object]:
+        return {name: self._filled(part, value, (*where, name)) if isinstance(value, dict) else value for name, value in values.items()}
 
     def _secret(self, path: object, where: Where, *, twice: bool) -> str:
         """The secret in that file; any text when there is a problem, or the secret would be called missing as well."""
@@ -142,8 +165,9 @@ class _Loader:
     def _translate(self, model: type[Fields], detail: ErrorDetails, where: Where) -> None:
         """One fault found by pydantic, in a user's words."""
         kind, inner = detail["type"], tuple(part for part in detail["loc"] if part != "[key]")
-        owners: dict[int, type[Fields]] = {3: SyncConfig, 4: MaxDelete}
-        owner = owners.get(len(inner), model)
+        owner = _owner(model, inner)
+        if inner and (*where, *inner[:-1], f"{inner[-1]}_file") in self.document.problems:
+            return
         if kind == "missing":
             either = f" or {inner[-1]}_file" if inner[-1] in secret_fields(owner) else ""
             self.document.problem((*where, *inner), "is missing", f"add {inner[-1]}{either}")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from syncd.config.document import Document
+from syncd.config.shape import KINDS
 from syncd.fields import Fields
 
 Place = tuple[str, ...]
@@ -25,6 +26,7 @@ def check(document: Document, edges: Mapping[str, Mapping[str, Fields]], syncs: 
         for edge, known in (("source", edges["sources"]), ("target", edges["targets"])):
             if isinstance(chosen := sync.get(edge), str) and chosen not in known:
                 document.problem(("syncs", name, edge), f"there is no {edge} {chosen!r}", suggest(chosen, known))
+        _kinds(document, name, sync, _edge(edges["sources"], sync.get("source")))
         target = _edge(edges["targets"], sync.get("target"))
         if _type(target) and (other := taken.add(_place(target), name)):
             message = f"its place is also that of sync {other!r}, or they lie inside each other"
@@ -34,6 +36,13 @@ def check(document: Document, edges: Mapping[str, Mapping[str, Fields]], syncs: 
         if isinstance(folder, Path) and (other := taken.find(_folder(folder))):
             message = f"its folder and that of target {syncs[other]['target']!r} lie inside each other"
             document.problem(("syncs", name, "source"), message, "move one of them: syncd would back up its own files")
+
+
+def _kinds(document: Document, name: str, sync: Mapping[str, object], source: Fields) -> None:
+    has = getattr(source, "kinds", KINDS[:1])
+    for kind in KINDS:
+        if _type(source) and kind in sync and kind not in has:
+            document.problem(("syncs", name, kind), f"a {_type(source)} Source has no {kind}", f"remove it; it has: {', '.join(has)}")
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -5,10 +5,11 @@ Made from the same models that load the file; says what one value may be, not th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from syncd.config.edges import NAMES, config_class
-from syncd.config.loader import secret_fields
+from syncd.config.loader import part_of, secret_fields
 from syncd.config.shape import NAME, Config
 from syncd.fields import Fields, format_duration
 
@@ -21,27 +22,41 @@ def json_schema() -> dict[str, Any]:
     root = Config.model_json_schema()
     definitions = root.pop("$defs")
     del definitions["Fields"]
+    models = set(_parts(Config))
     for section, names in NAMES.items():
-        edges = [_edge(config_class(section, name)) for name in names]
-        root["properties"][section]["patternProperties"] = {NAME: {"oneOf": edges}}
-    for model in definitions.values():
-        _allow_variables(model["properties"])
+        edges = [config_class(section, name) for name in names]
+        schemas = [edge.model_json_schema() for edge in edges]
+        for edge, schema in zip(edges, schemas, strict=True):
+            definitions |= schema.pop("$defs", {})
+            models |= set(_parts(edge))
+            _complete(edge, schema)
+        root["properties"][section]["patternProperties"] = {NAME: {"oneOf": schemas}}
+    for model in models:
+        _complete(model, definitions[model.__name__])
+    _allow_variables(root["properties"])
     root["required"].remove("state")
     root["patternProperties"] = {"^x-": {"description": "Yours: a place for anchors."}}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **root, "title": "syncd", "$defs": {**definitions, "Variable": _VARIABLE}}
 
 
-def _edge(model: type[Fields]) -> dict[str, Any]:
-    """What its `Config` takes; each secret may come from a file instead."""
-    schema = model.model_json_schema()
+def _parts(model: type[Fields]) -> Iterator[type[Fields]]:
+    """The models inside this one, at any depth."""
+    for field in model.model_fields.values():
+        if (part := part_of(field.annotation)) and part is not Fields:
+            yield part
+            yield from _parts(part)
+
+
+def _complete(model: type[Fields], schema: dict[str, Any]) -> None:
+    """What a model takes from a file: variables, and each secret from a file of its own instead."""
     _allow_variables(schema["properties"])
     for name in secret_fields(model):
         schema["properties"][f"{name}_file"] = {"type": "string", "description": f"A file that holds `{name}`."}
         either = [{"required": [name]}, {"required": [f"{name}_file"]}]
-        needed = name in schema["required"]
+        needed = name in schema.get("required", ())
         schema.setdefault("allOf", []).append({"oneOf": either} if needed else {"not": {"allOf": either}})
-        schema["required"] = [other for other in schema["required"] if other != name]
-    return schema
+        if needed:
+            schema["required"].remove(name)
 
 
 def _allow_variables(properties: dict[str, Any]) -> None:

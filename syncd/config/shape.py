@@ -6,15 +6,22 @@ Knows no concrete Source or Target: those declare their own part in their own fi
 from __future__ import annotations
 
 import re
+from ipaddress import IPv6Address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, WithJsonSchema, model_validator
 
-from syncd.fields import Duration, Fields
+from syncd.fields import Concurrency, Duration, Fields, Secret
 from syncd.keys import Layout
 
+KINDS = ("projects", "datasets", "slices", "model_runs")
+"""The kinds of Collections that a Sync can select; a Source's `Config` says in `kinds` which of them it has."""
+
 _CRON = re.compile(r"(\*|[\w,-]+)(/\d+)?")
+_LISTEN = re.compile(r"(\[(?P<v6>[^\[\]]+)\]|[^\[\]:/@\s]+):(?P<port>\d{1,5})", re.ASCII)
+_PORTS = 65535
+_URL = re.compile(r"https?://[^\s/]\S*")
 
 
 def _id_or_pattern(value: object) -> object:
@@ -39,6 +46,29 @@ def _cron(value: str) -> str:
     return value
 
 
+def _listen(value: str) -> str:
+    found = _LISTEN.fullmatch(value)
+    if not found or int(found["port"]) > _PORTS:
+        raise ValueError("not an address to listen at: write host:port, like 127.0.0.1:8642, 0.0.0.0:8642 (every address) or [::1]:8642")
+    if found["v6"]:
+        IPv6Address(found["v6"])
+    return value
+
+
+def _address_alone(value: object) -> object:
+    return {"listen": value} if isinstance(value, (str, int)) else value
+
+
+def _or_text(schema: dict[str, Any]) -> None:
+    schema["anyOf"].insert(0, {"type": "string"})
+
+
+def _url(value: Secret | None) -> Secret | None:
+    if value and not _URL.fullmatch(value.get_secret_value()):
+        raise ValueError("not a URL: it begins with https:// or http:// and holds no spaces")
+    return value
+
+
 NAME = r"^\w[\w.-]{0,99}$"
 Name = Annotated[str, Field(pattern=NAME)]
 IdOrPattern = Annotated[str, BeforeValidator(_id_or_pattern), WithJsonSchema({"type": ["string", "integer"]})]
@@ -55,6 +85,31 @@ class MaxDelete(Fields):
     """So many deletions are always allowed, however small the Collection."""
 
 
+class Http(Fields):
+    """Where the daemon answers: page, health, metrics, webhooks. `/healthz`, `/readyz` and webhooks ask for no password."""
+
+    listen: Annotated[str, AfterValidator(_listen)]
+    """`host:port` or `[v6]:port`; port 0: any that is free."""
+    username: str | None = None
+    """Asked for by the page and the metrics, with `password`."""
+    password: Secret | None = None
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("`username` and `password` come together")
+        return self
+
+
+class Notify(Fields):
+    """Whom to tell, by URLs; `{sync}` in one stands for the name of the Sync."""
+
+    heartbeat: Annotated[Secret | None, AfterValidator(_url)] = None
+    """Asked for after each Run that went well: whoever watches it notices when syncd is silent."""
+    webhook: Annotated[Secret | None, AfterValidator(_url)] = None
+    """Told in JSON of each Run that failed or that the Guard stopped."""
+
+
 class SyncConfig(Fields):
     """One Sync: a Source, a Target, a schedule and rules."""
 
@@ -64,6 +119,12 @@ class SyncConfig(Fields):
     """Name of the Target under `targets`. One place belongs to one Sync."""
     projects: Selected = None
     """Ids or title patterns (`*`, `?`, `[...]`); without it all, and new ones as they appear. For a files Source: its sub-folders."""
+    datasets: Selected = None
+    """Labelbox: ids or title patterns. Where any kind is named, only what is named is backed up."""
+    slices: Selected = None
+    """Labelbox: ids or title patterns."""
+    model_runs: Selected = None
+    """Labelbox: ids or title patterns."""
     key: Annotated[str, AfterValidator(_key)] = "{project}/{task}.json"
     """Where a task's file stands below the Target's prefix."""
     every: SomeTime | None = None
@@ -82,10 +143,14 @@ class SyncConfig(Fields):
     """How long the trash keeps a file."""
     max_delete: MaxDelete = MaxDelete()
     """The Guard: more deletions than this wait for a person."""
+    hook_secret: Secret | None = None
+    """What a webhook call must prove to start a Run (`syncd hooks install`); absent: none is taken."""
+    notify: Notify = Notify()
+    """As at the top level, for this Sync: each URL given here takes the place of the one there."""
 
     def selection(self) -> dict[str, tuple[str, ...]]:
-        """What it selects, by kind of Collection; empty: everything."""
-        return {} if self.projects is None else {"projects": self.projects}
+        """What it selects, by the kinds of Collections that are given; empty: everything."""
+        return {kind: selected for kind in KINDS if (selected := getattr(self, kind)) is not None}
 
 
 class Config(Fields):
@@ -99,5 +164,14 @@ class Config(Fields):
     """What is copied where, by a name of your choice: it stands in reports and commands."""
     state: Path
     """Folder of the Checkpoint. Default: $STATE_DIRECTORY, else .syncd beside the config file."""
-    http: str | None = None
-    """Address of the daemon's page, health and metrics, like `127.0.0.1:8642`; absent: none."""
+    workers: Concurrency = 4
+    """How many Runs the daemon does at a time."""
+    http: Annotated[Http | None, BeforeValidator(_address_alone), Field(json_schema_extra=_or_text)] = None
+    """The daemon's page, health, metrics and webhooks: `host:port`, or a mapping with a password; absent: none."""
+    notify: Notify = Notify()
+    """Whom to tell of each Sync's Runs."""
+
+    def notify_for(self, sync: str) -> Notify:
+        """Whom to tell of this Sync: its own URLs, else those of the top level."""
+        own = self.syncs[sync].notify
+        return Notify(heartbeat=own.heartbeat or self.notify.heartbeat, webhook=own.webhook or self.notify.webhook)

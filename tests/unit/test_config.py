@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.config import Config, load
+from syncd.config import Config, SyncConfig, load
 from syncd.config.document import expand
+from syncd.config.edges import config_class
+from syncd.config.shape import Http
 from syncd.errors import ConfigError, Problem
-from syncd.fields import format_duration, parse_duration
+from syncd.fields import Fields, Secret, format_duration, parse_duration
 
 BASE = """\
 sources:
@@ -365,6 +367,116 @@ def test_rules_between_the_parts_are_checked_also_where_a_sync_has_other_problem
 def test_a_token_given_as_its_file_by_mistake_is_not_shown(tmp_path: Path) -> None:
     (found,) = problems(tmp_path, BASE.replace('token: "t0ken"', "token_file: hunter2"))
     assert "hunter2" not in found.message + found.hint
+
+
+# the daemon's part, and what lies deeper
+
+
+def test_where_the_daemon_answers_is_an_address_or_a_mapping(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("s3cret\n")
+    config = read(tmp_path, BASE + "http: '[::1]:8642'\nworkers: 2\n")
+    assert config.http == Http(listen="[::1]:8642")
+    assert config.workers == 2
+    http = read(tmp_path, BASE + "http: {listen: 'localhost:0', username: ann, password_file: ./password}\n").http
+    assert http
+    assert (http.listen, http.username, http.password and http.password.get_secret_value()) == ("localhost:0", "ann", "s3cret")
+    assert read(tmp_path, BASE + "http: '${HTTP:-}'\n").http is None
+
+
+@pytest.mark.parametrize(
+    "listen", ["8642", "':8642'", "localhost", "localhost:99999", "::1:8642", "'[::g]:1'", "http://localhost:8642", "'a b:1'", "a@b:1"]
+)
+def test_an_address_nobody_could_listen_at_is_refused(tmp_path: Path, listen: str) -> None:
+    (found,) = messages(tmp_path, BASE + f"http: {listen}\n")
+    assert found.startswith("http.listen: ")
+    (found,) = messages(tmp_path, BASE + f"http:\n  listen: {listen}\n")
+    assert found.startswith("http.listen: ")
+
+
+@pytest.mark.parametrize(
+    ("http", "message", "hint"),
+    [
+        ("username: ann", "http.listen: is missing", "add listen"),
+        ("listen: 'a:1', username: ann", "http: `username` and `password` come together", ""),
+        ("listen: 'a:1', passwort: x", "http.passwort: unknown key", 'did you mean "password"? known: listen, username, password, password_file'),
+        ("listen: 'a:1', username: a, password_file: ./nope", "http.password_file: can't be read: No such file or directory", None),
+    ],
+)
+def test_a_deeper_problem_is_shown_at_its_place(tmp_path: Path, http: str, message: str, hint: str | None) -> None:
+    (found,) = problems(tmp_path, BASE + f"http: {{{http}}}\n")
+    assert (found.line, found.message) == (10, message)
+    assert hint is None or found.hint == hint
+
+
+def test_a_sync_may_have_the_name_of_a_key(tmp_path: Path) -> None:
+    (found,) = problems(tmp_path, BASE.replace("cats:", "max_delete:").replace("target: disk", "target: disk, overlapp: 1h"))
+    assert found.hint.startswith('did you mean "overlap"?')
+
+
+def test_whom_to_tell_is_said_once_for_all_and_for_one_sync(tmp_path: Path) -> None:
+    (tmp_path / "beat").write_text("https://hc.test/k3y/{sync}\n")
+    text = sync("notify: {webhook: 'https://chat.test/cats'}") + "  dogs: {source: drop, target: bucket}\n"
+    config = read(tmp_path, text + "notify: {heartbeat_file: ./beat, webhook: 'https://chat.test/all'}\n")
+    told = {name: config.notify_for(name) for name in config.syncs}
+    assert {name: notify.webhook and notify.webhook.get_secret_value() for name, notify in told.items()} == {
+        "cats": "https://chat.test/cats", "dogs": "https://chat.test/all",
+    }  # fmt: skip
+    assert {notify.heartbeat and notify.heartbeat.get_secret_value() for notify in told.values()} == {"https://hc.test/k3y/{sync}"}
+    assert "k3y" not in repr(config)
+
+
+@pytest.mark.parametrize("url", ["hunter2", "ftp://hunter2", "https://[hunter2]/ x", "https:///hunter2"])
+def test_a_url_that_is_none_is_refused_without_showing_it(tmp_path: Path, url: str) -> None:
+    (found,) = problems(tmp_path, BASE + f"notify: {{webhook: '{url}'}}\n")
+    assert found.message.startswith("notify.webhook: not a URL")
+    assert "hunter2" not in found.message + found.hint
+
+
+def test_a_url_whose_file_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
+    assert messages(tmp_path, BASE + "notify: {webhook_file: ./nope}\n") == ["notify.webhook_file: can't be read: No such file or directory"]
+
+
+class Deeper(Fields):
+    key: Secret
+    folder: Path | None = None
+    note: str | None = None
+
+
+class Deep(Fields):
+    inner: Deeper | None = None
+
+
+class Edge(Fields):
+    kinds: ClassVar = ("projects", "slices")
+    type: str
+    export: Deep = Deep()
+
+
+def test_an_edge_is_filled_at_any_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("syncd.config.loader.config_class", lambda section, edge: Edge if section == "sources" else config_class(section, edge))
+    (tmp_path / "key").write_text("s3cret\n")
+    text = sync("slices: [a]").replace("path: ./exports", "export: {inner: {key_file: ./key, folder: ./f, note: ''}}")
+    inner = field(read(tmp_path, text.replace('url: "http://studio.test", token: "t0ken"', "")), "sources", "drop", "export").inner
+    assert (inner.key.get_secret_value(), inner.folder, inner.note) == ("s3cret", tmp_path / "f", None)
+
+
+def test_a_hook_secret_may_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "hook").write_text("s3cret\n")
+    secret = read(tmp_path, sync("hook_secret_file: ./hook")).syncs["cats"].hook_secret
+    assert secret
+    assert secret.get_secret_value() == "s3cret"
+
+
+@pytest.mark.parametrize("kind", ["datasets", "slices", "model_runs"])
+def test_a_source_is_asked_only_for_kinds_it_has(tmp_path: Path, kind: str) -> None:
+    (found,) = problems(tmp_path, sync(f"{kind}: [a]"))
+    assert (found.message, found.hint) == (f"syncs.cats.{kind}: a label_studio Source has no {kind}", "remove it; it has: projects")
+    assert found.line == 9
+
+
+def test_only_the_kinds_given_are_selected() -> None:
+    rules = SyncConfig(source="a", target="b", datasets=("d",), model_runs=("m*",))
+    assert rules.selection() == {"datasets": ("d",), "model_runs": ("m*",)}
 
 
 # durations

@@ -13,8 +13,8 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # i
 
 from syncd.config import load
 from syncd.config.edges import NAMES, config_class
-from syncd.config.schema import json_schema
-from syncd.config.shape import Config, MaxDelete, SyncConfig
+from syncd.config.schema import _parts, json_schema
+from syncd.config.shape import Config
 from syncd.fields import Fields
 
 FOLDER = Path(__file__).parents[2] / "config"
@@ -43,7 +43,8 @@ def test_the_smallest_example_has_six_lines() -> None:
 def test_the_full_example_names_every_key() -> None:
     text = (FOLDER / "full.yaml").read_text()
     edges: list[type[Fields]] = [config_class(section, name) for section, names in NAMES.items() for name in names]
-    models: list[type[Fields]] = [Config, SyncConfig, MaxDelete, *edges]
+    outer: list[type[Fields]] = [Config, *edges]
+    models = [model for top in outer for model in (top, *_parts(top))]
     keys = {key for model in models for key in model.model_fields}
     assert {key for key in keys if not re.search(rf"\b{key}:", text)} == set()
 
@@ -51,6 +52,11 @@ def test_the_full_example_names_every_key() -> None:
 def test_the_schema_file_is_the_schema() -> None:
     """Made anew with: syncd schema > config/syncd.schema.json"""
     assert json.loads((FOLDER / "syncd.schema.json").read_text()) == json_schema()
+
+
+def test_every_reference_of_the_schema_leads_somewhere() -> None:
+    schema = json_schema()
+    assert set(re.findall(r'"#/\$defs/(\w+)"', json.dumps(schema))) <= set(schema["$defs"])
 
 
 def test_the_schema_is_one_and_explains_each_key() -> None:
@@ -65,6 +71,24 @@ GOOD: dict[str, Any] = {
     "targets": {"t": {"type": "local", "path": "./b"}},
     "syncs": {"x": {"source": "s", "target": "t"}},
 }
+
+
+@pytest.mark.parametrize(
+    ("fields", "fits"),
+    [
+        ({"http": "127.0.0.1:8642"}, True),
+        ({"http": {"listen": "127.0.0.1:8642", "username": "ann", "password_file": "./f"}}, True),
+        ({"http": {"listen": "127.0.0.1:8642", "username": "ann", "password": "p", "password_file": "./f"}}, False),
+        ({"http": {"username": "ann"}}, False),
+        ({"notify": {"heartbeat_file": "./f", "webhook": "${HOOK}"}}, True),
+        ({"notify": {"hartbeat": "https://x.test"}}, False),
+        ({"workers": 2}, True),
+        ({"workers": "${N}"}, True),
+        ({"workers": 0}, False),
+    ],
+)
+def test_an_editor_is_told_the_same_at_the_top(fields: dict[str, Any], fits: bool) -> None:
+    assert (errors(GOOD | fields) == []) is fits
 
 
 @pytest.mark.parametrize(
@@ -84,6 +108,8 @@ GOOD: dict[str, Any] = {
         ("syncs", {"max_delete": {"fraction": 2}}, False),
         ("syncs", {"every": "1h30m", "drafts_every": "0s"}, True),
         ("syncs", {"source": None}, False),
+        ("syncs", {"hook_secret_file": "./f", "model_runs": ["a"], "notify": {"webhook_file": "./f"}}, True),
+        ("syncs", {"hook_secret": "s", "hook_secret_file": "./f"}, False),
     ],
 )
 def test_an_editor_is_told_what_the_loader_would_say(section: str, fields: dict[str, Any], fits: bool) -> None:
