@@ -63,9 +63,9 @@ def digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def task_file(key: str, body: Mapping[str, object]) -> TaskFile:
-    """The TaskFile of a body as `parse` gave it. Raises TaskError."""
-    data = dumps(body)
+def task_file(key: str, body: Mapping[str, object] | bytes) -> TaskFile:
+    """The TaskFile of a body as `parse` gave it, or of a side file's bytes. Raises TaskError."""
+    data = body if isinstance(body, bytes) else dumps(body)
     return TaskFile(key, data, digest(data))
 
 

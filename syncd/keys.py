@@ -8,6 +8,9 @@ How an id is spelled, so that no two meet on any store, a file system that folds
   Windows device name.
 - Upper-case letters stay readable; a suffix tells which they are: `~` and, in hex, one bit per character of the id from the first on. `IMG_01` is
   `IMG_01~7`, `img_01` stays itself. (`%49%4D%47_01` would be as safe, and nobody could read it.)
+- The ids of other Collections than projects start with their kind (`KINDS`), which is a folder of its own; a plain id of that name has its first
+  letter encoded.
+- A side file's id is its task's, `SIDE` and a name; it stands in a folder beside the task's file, `<task>/<name>`.
 - More than 180 characters: the first 100, `~~` and the sha256 of the id. The empty id is `~`.
 """
 
@@ -22,11 +25,14 @@ from urllib.parse import unquote
 from syncd.clock import format_date
 
 OWNER = "_syncd/owner.json"
+KINDS = ("datasets", "slices", "model_runs")
+SIDE = "\udfff"  # a code point that no text of a Source can hold
 
 _LONGEST = 180  # leaves room for suffixes within the 255 bytes that file systems allow a name
 _KEPT = 100  # characters that stay readable of a longer one
 _UNSAFE = re.compile(
-    r"[^a-z0-9._@=, -] | \A[_.\ ] | [.\ ]\Z | \.(?=json\Z) | \A(?=(?:con|prn|aux|nul|com\d|lpt\d)(?:[.\ ]|\Z))[a-z]",
+    r"""[^a-z0-9._@=, -] | \A[_.\ ] | [.\ ]\Z | \.(?=json\Z)
+    | \A(?=(?:con|prn|aux|nul|com\d|lpt\d)(?:[.\ ]|\Z)|(?:datasets|slices|model_runs)\Z)[a-z]""",
     re.ASCII | re.IGNORECASE | re.VERBOSE,
 )
 _TRASHED = re.compile(r"\d{4}-\d\d-\d\d/[^/]+\.[0-9a-f]{12}\.json")
@@ -89,13 +95,15 @@ class Layout:
                 raise ValueError(f"no part of the key may have more than {255 - _LONGEST} characters beside its field")
 
     def task(self, project: str, task: str) -> str:
-        """`<project>/<task>.json`, or what the template makes of it."""
-        return self.template.replace("{project}", encode(project)).replace("{task}", encode(task))
+        """`<project>/<task>.json`, or what the template makes of it; a side file's `<project>/<task>/<name>`."""
+        owner, side, name = task.partition(SIDE)
+        key = self.template.replace("{project}", _folder(project)).replace("{task}", encode(owner))
+        return f"{key.removesuffix('.json')}/{encode(name)}" if side else key
 
     def folder(self, project: str) -> str:
         """The prefix, ending in `/`, that every key of this Collection has and no key of another one."""
         before, _, after = self.template.partition("{project}")
-        return f"{before}{encode(project)}{after.partition('/')[0]}/"
+        return f"{before}{_folder(project)}{after.partition('/')[0]}/"
 
     def settings(self, project: str) -> str:
         """`<project>/_project.json`."""
@@ -118,7 +126,23 @@ class Layout:
         if not found or not _TRASHED.fullmatch(rest) or not folder.startswith(before) or not folder.endswith(after):
             return None
         project = folder[len(before) : len(folder) - len(after)]
-        return Trashed(decode(project), decode(name.rsplit(".", 2)[0]), day) if project and "/" not in project else None
+        kind, inner, id_ = project.rpartition("/")
+        return Trashed(kind + inner + decode(id_), decode(name.rsplit(".", 2)[0]), day) if id_ and kind in {"", *KINDS} else None
+
+
+def is_side(task: str) -> bool:
+    """Whether it is the id of a side file, which is no task."""
+    return SIDE in task
+
+
+def shown(task: str) -> str:
+    """The id as people read it: a side file's as `<task>/<name>`."""
+    return task.replace(SIDE, "/")
+
+
+def _folder(project: str) -> str:
+    kind, inner, id_ = project.partition("/")
+    return f"{kind}/{encode(id_)}" if inner and kind in KINDS else encode(project)
 
 
 def _percent(found: re.Match[str]) -> str:

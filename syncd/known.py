@@ -33,6 +33,10 @@ class Known(Protocol):
         """Ids of every live Entry, integers first and ascending, then texts in code point order; streamed."""
         ...
 
+    def size(self) -> int:
+        """How many live tasks there are, side files not counted; cheap, whatever their number."""
+        ...
+
     def last_id(self) -> int:
         """The greatest integer id of a live Entry; 0 when there is none."""
         ...

@@ -53,15 +53,18 @@ ONE_TASK = Counts(1, 0, 0)
 class Task:
     """One task with its annotations, as the Source gave it.
 
-    body: the parsed JSON object (see `encode.parse`: every value exact); counts: what this body adds to the Source's totals (counted in the
-    body, since a server's counter fields can lie); drafts: it holds parts that change without moving last_activity.
+    body: the parsed JSON object (see `encode.parse`: every value exact), or the bytes of a side file (see `keys.SIDE`); counts: what this body adds
+    to the Source's totals (counted in the body, since a server's counter fields can lie; a side file is no task and adds nothing); drafts: it holds
+    parts that change without moving last_activity; volatile: it holds parts that change by themselves, so that an equal Revision, which the
+    Source made of the others, means the same task whatever the bytes.
     """
 
     id: str
     revision: Revision
-    body: Mapping[str, object]
+    body: Mapping[str, object] | bytes
     counts: Counts = ONE_TASK
     drafts: bool = False
+    volatile: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from syncd.keys import is_side
 from syncd.model import Entry, Stat, Task, TaskFile, Why
 
 PLAN_ID_LENGTH = 12  # hex digits: 48 bits, enough to tell two Plans apart, short enough to type
@@ -48,7 +49,7 @@ def decide(  # noqa: PLR0911 - a truth table reads best with one answer a line
         return Decision(Action.PUT, Why.NEW) if found is None else Decision(Action.COMPARE, Why.CHANGED)
     if entry.revision.created_at != task.revision.created_at:
         return Decision(Action.REPLACE, Why.NEW)
-    if entry.digest != file.digest:
+    if entry.digest != file.digest and not (task.volatile and entry.revision == task.revision):
         return Decision(Action.PUT, Why.CHANGED)
     if looked and (found is None or found.size != entry.size):
         return Decision(Action.PUT, Why.HEALED)
@@ -84,7 +85,7 @@ class Limits:
 
 def tripped(missing: Missing, limits: Limits) -> str:
     """Why the Guard stops these deletions, in words; empty when it lets them pass."""
-    count = len(missing.tasks)
+    count = sum(not is_side(task) for task in missing.tasks)
     allowed = max(limits.at_least, int(limits.fraction * missing.before))
     if count == 0:
         return ""

@@ -85,7 +85,7 @@ class Checkpoint(Protocol):
         ...
 
     def size(self, sync: str, collection: str) -> int:
-        """How many live Entries there are; cheap, whatever their number."""
+        """How many live tasks there are, side files not counted; cheap, whatever their number."""
         ...
 
     def kept(self, sync: str, collection: str) -> int:

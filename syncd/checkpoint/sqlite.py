@@ -39,8 +39,8 @@ _PUT = f"""INSERT INTO entry (collection, {ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, 
      excluded.digest, excluded.size, excluded.etag, excluded.drafts, excluded.kept)"""
 _EVENT = "op, why, project, task, digest, last_activity, at"
 _STATE = "id, title, created_at, listed, cursor, position, pass_cursor, settings, drafts_at"
-_TOTALS = """SELECT coalesce(sum(NOT kept), 0), coalesce(sum(kept), 0), coalesce(sum(tasks * counted), 0), coalesce(sum(annotations * counted), 0),
-    coalesce(sum(predictions * counted), 0)
+_TOTALS = """SELECT coalesce(sum(tasks > 0 AND NOT kept), 0), coalesce(sum(kept), 0),
+    coalesce(sum(tasks * counted), 0), coalesce(sum(annotations * counted), 0), coalesce(sum(predictions * counted), 0)
     FROM (SELECT *, kept = 0 AND typeof(task) = 'integer' AS counted FROM entry WHERE collection = ? AND task IN ({marks}))"""
 
 
@@ -148,7 +148,8 @@ class SqliteCheckpoint:
 
     def drop(self, lease: Lease, collection: str) -> None:
         with self._write(lease) as db:
-            row = db.execute("SELECT no, live + kept FROM collection WHERE sync = ? AND id = ?", (lease.sync, pack(collection))).fetchone()
+            query = "SELECT no, (SELECT count(*) FROM entry WHERE collection = no) FROM collection WHERE sync = ? AND id = ?"
+            row = db.execute(query, (lease.sync, pack(collection))).fetchone()
             if row is None:
                 return
             if row[1]:

@@ -98,6 +98,11 @@ class SqliteKnown:
         for (task,) in pages(self._read, f"SELECT task FROM entry WHERE {HERE} AND kept = 0 AND task > ? ORDER BY task", self._at, -1):
             yield task_of(task)
 
+    def size(self) -> int:
+        with self._read() as db:
+            row = db.execute("SELECT live FROM collection WHERE sync = ? AND id = ?", self._at).fetchone()
+        return int(row[0]) if row else 0
+
     def last_id(self) -> int:
         with self._read() as db:
             query = f"SELECT task FROM entry WHERE {HERE} AND task <= ? AND kept = 0 ORDER BY task DESC LIMIT 1"

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from functools import partial
 from types import FrameType
 
+from syncd import keys
 from syncd.cli.jobs import confirmation, opened, read
 from syncd.cli.main import INTERRUPTED, Call
 from syncd.cli.output import clean, fold, log, paint, say, table
@@ -73,7 +74,7 @@ def _run(opening: AbstractContextManager[Job], name: str, call: Call, start: Cal
 def report_fields(report: Report) -> dict[str, object]:
     """A Report as `sync --json` prints it: see section 7 of the design."""
     fields = asdict(report)
-    fields["failed"] = [{"project": f.project, "task": f.name, "error": f.error} for f in report.failed]
+    fields["failed"] = [{"project": f.project, "task": f.name and keys.shown(f.name), "error": f.error} for f in report.failed]
     if not report.plan_id:
         del fields["plan_id"], fields["guard"]
     return fields
@@ -125,7 +126,7 @@ def _summary(call: Call, reports: Sequence[Report]) -> None:
 
 
 def _failures(failed: Sequence[Failure], shown: int) -> None:
-    names = [clean(failure.project if failure.name is None else f"{failure.project}/{failure.name}") for failure in failed[:shown]]
+    names = [clean(failure.project if failure.name is None else f"{failure.project}/{keys.shown(failure.name)}") for failure in failed[:shown]]
     width = max(map(len, names))
     for name, failure in zip(names, failed, strict=False):
         say(f"  {name:<{width}}  {clean(failure.error)}")

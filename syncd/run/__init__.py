@@ -150,7 +150,8 @@ def _straight_down(run: _Run, confirm_deletes: str) -> None:
     missing += (Missing(c.id, tuple(job.checkpoint.known(job.name, c.id).all_ids()), job.checkpoint.size(job.name, c.id), whole=True) for c in gone)
     _follow_deletions(run, {c.id: c for c in [*collections, *gone]}, missing, confirm_deletes)
     for collection in gone:
-        if job.checkpoint.size(job.name, collection.id) == 0 and job.checkpoint.kept(job.name, collection.id) == 0:
+        left = next(job.checkpoint.known(job.name, collection.id).all_ids(), None)
+        if left is None and job.checkpoint.kept(job.name, collection.id) == 0:
             Remover(job, run.lease, run.place, run.writer, run.report).drop(collection.id, states[collection.id].settings)
     if run.report.kind is Kind.FULL:
         empty_trash(job, run.listing("").keys())

@@ -27,7 +27,8 @@ def unmatched(job: Job, collections: Sequence[Collection], gone: Sequence[Collec
     Raises SourceError when nothing is shown at all.
     """
     selection = job.rules.selection()
-    known = {name for c in [*collections, *gone] for name in (c.id, c.title)} | {id_ for id_ in states if job.checkpoint.kept(job.name, id_)}
+    known = {name for c in [*collections, *gone] for name in (c.id, c.id.rpartition("/")[2], c.title)}
+    known |= {id_ for id_ in states if job.checkpoint.kept(job.name, id_)}
     if not selection:  # everything is meant
         hidden = "was backed up before and is not gone, but the Source does not list it any more: check what the token may see"
         failed = [Failure(id_, None, f"{state.collection.title!r} {hidden}") for id_, state in states.items() if id_ not in known]

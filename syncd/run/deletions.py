@@ -72,9 +72,9 @@ class Remover:
         now = self._job.clock.now()
         events = [Event(op, Why(gone[e.task].value), project, e.task, e.digest, e.revision.last_activity, now) for e, op in done]
         self._job.checkpoint.commit(self._lease, project, replace(commit, events=events))
-        self._report.kept += sum(op is Op.KEEP for _, op in done)
-        self._report.trashed += sum(op is Op.TRASH for _, op in done)
-        self._report.deleted += sum(op is Op.DELETE for _, op in done)
+        self._report.kept += sum(e.counts.tasks for e, op in done if op is Op.KEEP)
+        self._report.trashed += sum(e.counts.tasks for e, op in done if op is Op.TRASH)
+        self._report.deleted += sum(e.counts.tasks for e, op in done if op is Op.DELETE)
 
     def _take_away(self, project: str, entries: Sequence[Entry]) -> list[tuple[Entry, Op]]:
         self._place.claim()

@@ -49,7 +49,8 @@ def _dumps(line: dict[str, object]) -> bytes:
 
 def _line(layout: Layout, run_id: str, event: Event) -> dict[str, object]:
     key = layout.settings(event.project) if event.task is None else layout.task(event.project, event.task)
+    task = event.task and event.task.partition(keys.SIDE)[0]  # a side file's line names its task
     return {
-        "op": event.op, "why": event.why, "project": event.project, "task": event.task, "key": key, "digest": event.digest.hex(),
+        "op": event.op, "why": event.why, "project": event.project, "task": task, "key": key, "digest": event.digest.hex(),
         "last_activity": format_time(event.last_activity) if event.last_activity else None, "run_id": run_id, "at": format_time(event.at),
     }  # fmt: skip

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from syncd.checkpoint.base import Commit, Lease
@@ -145,7 +145,8 @@ class Writer:
     def _perform(self, step: Step) -> Outcome:
         target, file, found, action = self._job.target, step.file, step.found, step.decision.action
         if action is Action.RECORD and step.entry is not None:
-            return Outcome(step, _entry(step, step.entry.etag))
+            # the Entry's own digest: of a volatile task other bytes were read than those that stand in the Target (I1)
+            return Outcome(step, replace(_entry(step, step.entry.etag), digest=step.entry.digest, size=step.entry.size))
         if action is Action.COMPARE and found is not None and stands(self._job, file, found):
             return Outcome(step, _entry(step, found.etag))
         trashed = False
@@ -200,26 +201,26 @@ class Writer:
         return [Event(Op.TRASH, Why.DELETED, project, old.task, old.digest, old.revision.last_activity, now), put]
 
     def _count(self, page: Page, outcomes: Sequence[Outcome], failed: Sequence[Failure]) -> None:
-        report = self._report
+        report, tasks = self._report, sum(step.counts.tasks for step in page.steps)  # side files are none
         for step in page.steps:
             self._failed.pop((page.project, step.task, ""), None)
         self._failed.update(((f.project, f.task, f.error if f.task is None else ""), f) for f in failed)
-        report.unchanged += len(page.steps) - len(outcomes)
+        report.unchanged += tasks - sum(outcome.step.counts.tasks for outcome in outcomes)
         for outcome in outcomes:
             if outcome.entry is None:
                 continue
-            action, why = outcome.step.decision
+            (action, why), one = outcome.step.decision, outcome.step.counts.tasks
             if outcome.put:
                 report.bytes_written += len(outcome.step.file.data)
-                report.healed += why is Why.HEALED
-                report.written += why is not Why.HEALED
-                report.trashed += outcome.trashed
+                report.healed += one * (why is Why.HEALED)
+                report.written += one * (why is not Why.HEALED)
+                report.trashed += one * outcome.trashed
             elif action is Action.COMPARE:
-                report.adopted += 1
+                report.adopted += one
             else:
-                report.unchanged += 1
+                report.unchanged += one
         if self._on_progress is not None:
-            read = self._read[page.project] = self._read.get(page.project, 0) + len(page.steps) + len(page.failed)
+            read = self._read[page.project] = self._read.get(page.project, 0) + tasks + len(page.failed)
             self._on_progress(Progress(page.project, page.title, page.total, read, report.written, len(self._failed), report.bytes_written))
 
 

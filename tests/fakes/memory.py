@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from syncd.keys import is_side
 from syncd.known import Known
 from syncd.model import Collection, Counts, Failure, Gone, Revision, Task
 from syncd.sources.base import Batch
@@ -20,7 +22,7 @@ SECOND = 1_000_000
 class MemoryTask:
     created_at: int
     last_activity: int
-    body: dict[str, object]
+    body: dict[str, object] | bytes
     poison: str = ""
 
 
@@ -55,7 +57,7 @@ class MemorySource:
             self.put(project, str(number), {"id": number, "data": {"text": f"task {number} of {project}"}, "annotations": []})
         assert home.tasks
 
-    def put(self, project: str, task: str, body: dict[str, object], *, silent: bool = False) -> None:
+    def put(self, project: str, task: str, body: dict[str, object] | bytes, *, silent: bool = False) -> None:
         home = self.world.setdefault(project, MemoryCollection(f"Project {project}"))
         old = home.tasks.get(task)
         if silent and old is not None:
@@ -63,7 +65,7 @@ class MemorySource:
             return
         home.tasks[task] = MemoryTask(old.created_at if old else self.now, self.now, body)
 
-    def expected(self) -> dict[tuple[str, str], dict[str, object]]:
+    def expected(self) -> dict[tuple[str, str], Any]:
         return {(p, t): task.body for p, home in self.world.items() for t, task in home.tasks.items() if not task.poison}
 
     # faults
@@ -133,7 +135,8 @@ class MemorySource:
     @staticmethod
     def _task(tasks: dict[str, MemoryTask], id_: str) -> Task:
         task = tasks[id_]
-        return Task(id_, Revision(task.created_at, task.last_activity), task.body, Counts(1, 0, 0))
+        revision, counts = Revision(task.created_at, task.last_activity), Counts() if is_side(id_) else Counts(1, 0, 0)
+        return Task(id_, revision, task.body, counts, volatile=isinstance(task.body, dict) and "mask" in task.body)
 
 
 def _order(id_: str) -> tuple[int, int, str]:

@@ -90,8 +90,8 @@ class Rig:
             target.close()
 
     def tasks(self) -> dict[str, Any]:
-        """The task files as values, by key; syncd's own and the trash left out."""
-        return {key: orjson.loads(data) for key, data in self.files().items() if "/_" not in f"/{key}"}
+        """The task files as values, by key; syncd's own, the trash and side files left out."""
+        return {key: orjson.loads(data) for key, data in self.files().items() if key.endswith(".json") and "/_" not in f"/{key}"}
 
     def expected(self, world: Iterable[tuple[tuple[str, str], dict[str, object]]]) -> dict[str, Any]:
         return {Layout().task(project, task): body for (project, task), body in world}
