@@ -87,7 +87,7 @@ class Target(Protocol):
         ...
 
     def sweep(self) -> None:
-        """Remove what a killed writer left behind (temporary files, unfinished uploads). Called by the owner alone, before its first write
+        """Remove the files that a killed writer left behind under `_syncd/tmp`. Called by the owner alone, before its first write
         of a Run.
         """
         ...

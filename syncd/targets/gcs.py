@@ -6,20 +6,15 @@ Refuses nothing that `objects` does not refuse. With an `endpoint` and no accoun
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import UTC
 from functools import cache, partial
-from html import unescape
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
 
 from obstore.store import GCSStore
 
 from syncd.clock import Clock
-from syncd.errors import TargetError
 from syncd.targets.objects import ObjectConfig, ObjectTarget, Vendor
 
 if TYPE_CHECKING:
@@ -44,29 +39,7 @@ def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every ed
     token = _nobody if config.endpoint and not config.service_account_file else _provider(config.service_account_file)
     settings: GCSConfig = {"base_url": config.endpoint} if config.endpoint else {}
     make = partial(GCSStore, config=settings, credential_provider=token)
-    return ObjectTarget(Vendor("gs", _HINT, bulk_delete=False, make=make, abort=partial(_abort, config, token)), config, clock)
-
-
-def _abort(config: Config, token: Callable[[], GCSCredential], path: str) -> None:
-    """Abort the unfinished uploads of this path, which no client library can list (https://cloud.google.com/storage/docs/xml-api/get-bucket-uploads)."""
-    from google.auth.exceptions import GoogleAuthError
-    from google.auth.transport.requests import Request
-
-    bucket = f"{config.endpoint or 'https://storage.googleapis.com'}/{config.bucket}"
-
-    def ask(method: str, address: str) -> str:
-        answer = Request()(address, method=method, headers={"Authorization": f"Bearer {token()['token']}"}, timeout=60)
-        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise ValueError(f"the store answers {answer.status}")
-        return str(answer.data, "utf-8")
-
-    try:
-        found = ask("GET", f"{bucket}?uploads&prefix={quote(path, safe='')}")
-        for key, upload in re.findall(r"<Key>([^<]*)</Key>.*?<UploadId>([^<]*)</UploadId>", found, re.DOTALL):
-            if unescape(key) == path:
-                ask("DELETE", f"{bucket}/{quote(path)}?uploadId={quote(unescape(upload), safe='')}")
-    except (GoogleAuthError, OSError, ValueError) as error:
-        raise TargetError(f"gs://{config.bucket}/{path}: its unfinished upload can't be removed: {error}") from error
+    return ObjectTarget(Vendor("gs", _HINT, bulk_delete=False, make=make), config, clock)
 
 
 def _nobody() -> GCSCredential:

@@ -1,7 +1,8 @@
 """The engine that every object store Target shares: obstore carries the bytes, syncd's Retry decides what is tried again and counts every try.
 
 One object per file. Each call is durable when it returns, so `flush` has nothing to do.
-Refuses to know a vendor's credentials (see s3.py, gcs.py) and to let obstore retry by itself: its own retries give up under a rate limit.
+Refuses to know a vendor's credentials (see s3.py, gcs.py), to let obstore retry by itself (its own retries give up under a rate limit), and to look
+for what a kill left of an upload in parts: no key shows it, and a lifecycle rule of the bucket (AbortIncompleteMultipartUpload) removes it.
 obstore tells a failed request in prose only ("... status code: 503 ...: <Error><Code>SlowDown</Code>..."), and no Retry-After; `translate` reads it.
 """
 
@@ -41,7 +42,7 @@ _NO_RETRY: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(0)}
 _CLIENT: ClientConfig = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(seconds=60), "default_content_type": "application/json"}
 
 _PAGE = 1000  # what stores give at most in one answer, to a listing and to a bulk deletion
-_TMP = "_syncd/tmp/"  # for `sweep` to find: each file names a key that is being uploaded in parts, or is a probe
+_TMP = "_syncd/tmp/"  # where `conditional` probes, for `sweep` to find
 _PART = 5 << 20  # bytes; the least that S3 takes as a part
 _ETAG_MAX = 64
 _FOREIGN = (BaseError, FileNotFoundError, ValueError)  # what obstore raises; ValueError: a path it can't represent
@@ -118,15 +119,13 @@ def checked_endpoint(url: str) -> str:
 class Vendor:
     """What differs between stores.
 
-    make: an obstore store, given bucket, `client_options` and `retry_config`; attributes: what each object gets; abort: removes the unfinished
-    uploads of one path, which obstore can't list; raises our own errors only.
+    make: an obstore store, given bucket, `client_options` and `retry_config`; attributes: what each object gets.
     """
 
     scheme: str
     credentials_hint: str
     bulk_delete: bool
     make: Callable[..., S3Store | GCSStore]
-    abort: Callable[[str], None]
     attributes: dict[str, str] = field(default_factory=dict)
     ca_file: Path | None = None
 
@@ -183,21 +182,14 @@ class ObjectTarget:
         return self._conditional
 
     def put_stream(self, key: str, chunks: Callable[[], Iterable[bytes]]) -> None:
-        path, marker = self._path(key), _TMP + sha256(key.encode()).hexdigest()
-        tries = itertools.count()
+        path = self._path(key)
 
         def attempt() -> None:
             rest = iter(chunks())
             first = _first_part(rest)
-            if len(first) < _PART:  # one request instead of three
-                obstore.put(self._store, path, first, attributes=self._vendor.attributes, use_multipart=False)
-                return
-            again = next(tries)
-            self.put(marker, key.encode())
-            whole = itertools.chain((first,), rest)
-            obstore.put(self._store, path, whole, attributes=self._vendor.attributes, use_multipart=True, chunk_size=_PART, max_concurrency=1)
-            if not again:  # a failed try aborts its upload, unless the store can't be reached: then its parts are for `sweep`
-                self.delete([marker])
+            data = first if len(first) < _PART else itertools.chain((first,), rest)  # one request instead of three
+            many = data is not first
+            obstore.put(self._store, path, data, attributes=self._vendor.attributes, use_multipart=many, chunk_size=_PART, max_concurrency=1)
 
         self._call(key, attempt)
 
@@ -249,9 +241,7 @@ class ObjectTarget:
 
     def sweep(self) -> None:
         for page in self.list(_TMP):
-            for stat in page:
-                self._vendor.abort(self._prefix + (self.get(stat.key) or b"").decode())
-                self.delete([stat.key])
+            self.delete([stat.key for stat in page])
 
     def close(self) -> None:
         """Nothing to do: connections close with the process."""

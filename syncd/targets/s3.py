@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from obstore.store import S3Store
 from pydantic import model_validator
@@ -85,40 +85,10 @@ def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every ed
         credentials_hint=_HINT,
         bulk_delete=True,
         make=partial(S3Store, config=_settings(config), credential_provider=_provider(config, clock)),
-        abort=partial(_abort, config, clock),
         attributes={"Storage-Class": config.storage_class} if config.storage_class else {},
         ca_file=config.ca_file,
     )
     return ObjectTarget(vendor, config, clock)
-
-
-def _abort(config: Config, clock: Clock, path: str) -> None:
-    """Abort the unfinished uploads of this path. Needed after a kill only, so botocore's slow client is good enough."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        client = _client(config, clock)
-        for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=config.bucket, Prefix=path):
-            for upload in page.get("Uploads", ()):
-                if upload["Key"] == path:
-                    client.abort_multipart_upload(Bucket=config.bucket, Key=path, UploadId=upload["UploadId"])
-    except (BotoCoreError, ClientError, LookupError) as error:
-        raise TargetError(f"s3://{config.bucket}/{path}: its unfinished upload can't be removed: {error}") from error
-
-
-def _client(config: Config, clock: Clock) -> Any:
-    from botocore.config import Config as ClientSettings
-
-    keys = _provider(config, clock)()
-    return _session(config).create_client(
-        "s3",
-        endpoint_url=config.endpoint,
-        verify=str(config.ca_file) if config.ca_file else None,
-        aws_access_key_id=keys["access_key_id"],
-        aws_secret_access_key=keys["secret_access_key"],
-        aws_session_token=keys.get("token"),
-        config=ClientSettings(s3={"addressing_style": "path" if _path_style(config) else "virtual"}),
-    )
 
 
 def _path_style(config: Config) -> bool:

@@ -50,8 +50,6 @@ class XmlApi:
         if request.method == "HEAD":
             self._store.bucket(bucket)
             return Answer()
-        if request.method == "GET" and "uploads" in query:
-            return self._list_uploads(bucket, query.get("prefix", ""))
         if request.method == "GET" and query.get("list-type") == "2":
             return self._list(bucket, query)
         raise _not_here(request)
@@ -137,12 +135,6 @@ class XmlApi:
         del self.uploads[upload_id]
         body = _document("CompleteMultipartUploadResult", Bucket=upload.bucket, Key=upload.name, ETag=blob.xml_etag)
         return Answer(200, body, [XML, *_versions(blob)])
-
-    def _list_uploads(self, bucket: str, prefix: str) -> Answer:
-        self._store.bucket(bucket)
-        found = [(key, upload) for key, upload in self.uploads.items() if upload.bucket == bucket and upload.name.startswith(prefix)]
-        items = (f"<Upload><Key>{escape(upload.name)}</Key><UploadId>{key}</UploadId></Upload>" for key, upload in found)
-        return Answer(200, _document("ListMultipartUploadsResult", items, Bucket=bucket, IsTruncated="false"), [XML])
 
     def _list(self, bucket: str, query: Mapping[str, str]) -> Answer:
         after = unquote(query["continuation-token"]) if "continuation-token" in query else query.get("start-after", "")

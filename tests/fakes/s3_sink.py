@@ -94,10 +94,6 @@ class Sink:
             for key in keys:
                 self._remove(f"{bucket}/{key}")
             return _xml("DeleteResult", "".join(f"<Deleted><Key>{escape(key)}</Key></Deleted>" for key in keys))
-        if call.method == "GET" and "uploads" in call.query:
-            found = [(key, upload.key.partition("/")[2]) for key, upload in self._uploads.items() if upload.key.startswith(f"{bucket}/")]
-            items = (f"<Upload><Key>{escape(key)}</Key><UploadId>{n}</UploadId><Initiated>{_DATE}</Initiated></Upload>" for n, key in found)
-            return _xml("ListMultipartUploadsResult", f"<IsTruncated>false</IsTruncated>{''.join(items)}")
         if call.method == "GET":
             return self._list(bucket, call.query)
         return _reply(200 if call.method in {"HEAD", "PUT"} else 501)
