@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from syncd.run.preview import PlanLine
 
 _TOTALS = {"+": "new", "~": "changed", "-": "deleted", "!": "failed"}
-_BACK = 100  # Runs looked through for the last that went well
 
 
 @command(app, "validate")
@@ -142,20 +141,20 @@ def _status(checkpoint: Checkpoint, name: str, now: int) -> dict[str, Any]:
     last_run, kind, status: of the last Run, `age` seconds ago; status `unfinished`: it goes on now, or was killed. lag: seconds since the start of
     the last Run that ended ok; all that had changed by then is in the Target. tasks: in the Target; failing: tasks that are not.
     """
-    runs, collections = list(checkpoint.runs(name, _BACK)), list(checkpoint.states(name))
-    last = runs[0] if runs else None
-    said = last.report if last else {}
-    failed = said.get("failed")
+    from syncd.run.standing import standing
+
+    stands = standing(checkpoint, name)
+    last, said = stands.newest, stands.newest.report if stands.newest else {}
     return {
         "sync": name,
         "last_run": last and format_time(last.started_at),
         "age": last and max(0, now - last.started_at) / SECOND,
         "kind": last and last.kind,
         "status": last and (last.status or "unfinished"),
-        "lag": next((max(0, now - run.started_at) / SECOND for run in runs if run.status == "ok"), None),
-        "collections": len(collections),
-        "tasks": sum(checkpoint.size(name, collection) for collection in collections),
-        "failing": max(len(checkpoint.failures(name)), len(failed) if isinstance(failed, list) else 0),  # a whole file may fail as well
+        "lag": None if stands.since is None else max(0, now - stands.since) / SECOND,
+        "collections": stands.collections,
+        "tasks": stands.tasks,
+        "failing": stands.failing,
         "plan_id": said.get("plan_id", ""),
         "error": said.get("error", ""),
     }

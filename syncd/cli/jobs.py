@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import typer
 
-from syncd.checkpoint.base import Checkpoint
 from syncd.cli.main import DEFAULT_PATH, Call
-from syncd.clock import Clock, SystemClock
-from syncd.config import Config, load, open_checkpoint, open_source, open_target
+from syncd.clock import SystemClock
+from syncd.config import Config, load, open_checkpoint
 from syncd.config.rules import suggest
 from syncd.run.job import Job
+from syncd.run.opening import opened
 
 
 def read(call: Call, wanted: Sequence[str] | None) -> tuple[Config, list[str]]:
@@ -24,13 +24,6 @@ def read(call: Call, wanted: Sequence[str] | None) -> tuple[Config, list[str]]:
         if name not in config.syncs:
             raise typer.BadParameter(f"there is no Sync {name!r}: {suggest(name, config.syncs)}")
     return config, list(dict.fromkeys(wanted or config.syncs))
-
-
-@contextmanager
-def opened(config: Config, name: str, checkpoint: Checkpoint, clock: Clock) -> Iterator[Job]:
-    """One Sync with its Source and Target open for as long."""
-    with closing(open_source(config, name, clock)) as source, closing(open_target(config, name, clock)) as target:
-        yield Job(name, config.syncs[name], source, target, checkpoint, clock)
 
 
 def each(call: Call, wanted: Sequence[str] | None) -> Iterator[Job]:

@@ -16,7 +16,7 @@ from functools import partial
 from types import FrameType
 
 from syncd import keys
-from syncd.cli.jobs import confirmation, opened, read
+from syncd.cli.jobs import confirmation, read
 from syncd.cli.main import INTERRUPTED, Call
 from syncd.cli.output import clean, fold, log, paint, say, table
 from syncd.clock import SystemClock
@@ -25,6 +25,7 @@ from syncd.errors import CheckpointError, SyncdError
 from syncd.model import Failure, Kind, Report, Status
 from syncd.run import due, run_sync
 from syncd.run.job import Job, OnProgress
+from syncd.run.opening import opened
 
 _WORST = (0, 3, 20, 1, 12, 11, 78, INTERRUPTED)
 """Exit codes from good to bad: some tasks failed, a person must confirm, a Run failed, and then why nothing could be done at all."""

@@ -39,10 +39,13 @@ _MUST_BE = {
 }
 
 
-def load(path: Path, env: Mapping[str, str]) -> Config:
-    """The config in `path`, with variables from `env`. Raises ConfigError with every problem; touches nothing."""
+def load(path: Path, env: Mapping[str, str], secrets: set[Path] | None = None) -> Config:
+    """The config in `path`, with variables from `env`. Raises ConfigError with every problem; touches nothing.
+
+    secrets: gets the path of every file that a secret is read from, or could not be.
+    """
     document = read(path, env)
-    config = _Loader(document, path.absolute().parent, env).load()
+    config = _Loader(document, path.absolute().parent, env, set() if secrets is None else secrets).load()
     document.raise_problems()
     assert config is not None
     return config
@@ -80,6 +83,7 @@ class _Loader:
     document: Document
     folder: Path
     env: Mapping[str, str]
+    secrets: set[Path]
 
     def load(self) -> Config | None:
         """None when there are problems that leave no Config."""
@@ -144,8 +148,10 @@ class _Loader:
         if twice:
             self.document.problem(where, "the secret itself is given too", "keep one of the two")
             return "?"
+        file = self._path(str(path), where)
+        self.secrets.add(file)
         try:
-            text = self._path(str(path), where).read_text(encoding="utf-8").rstrip("\r\n")
+            text = file.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:  # the path is not shown: it may be the secret, given by mistake
             fault = getattr(error, "strerror", "it holds no text")
             self.document.problem(where, f"can't be read: {fault}", f"relative paths start at {self.folder}")

@@ -18,7 +18,6 @@ from syncd.keys import Layout
 KINDS = ("projects", "datasets", "slices", "model_runs")
 """The kinds of Collections that a Sync can select; a Source's `Config` says in `kinds` which of them it has."""
 
-_CRON = re.compile(r"(\*|[\w,-]+)(/\d+)?")
 _LISTEN = re.compile(r"(\[(?P<v6>[^\[\]]+)\]|[^\[\]:/@\s]+):(?P<port>\d{1,5})", re.ASCII)
 _PORTS = 65535
 _URL = re.compile(r"https?://[^\s/]\S*")
@@ -40,9 +39,12 @@ def _key(value: str) -> str:
 
 
 def _cron(value: str) -> str:
-    fields = value.split()
-    if len(fields) != 5 or not all(_CRON.fullmatch(field) for field in fields):  # noqa: PLR2004 - minute hour day month weekday
-        raise ValueError('not a cron line: five fields (minute hour day month weekday), like "*/5 * * * *"')
+    from syncd.cron import Cron  # slow to import
+
+    try:
+        Cron(value)
+    except ValueError:
+        raise ValueError('not a cron line: five fields (minute hour day month weekday), like "*/5 * * * *"') from None
     return value
 
 
@@ -130,7 +132,7 @@ class SyncConfig(Fields):
     every: SomeTime | None = None
     """How often the daemon starts a Run. Or `cron`."""
     cron: Annotated[str, AfterValidator(_cron)] | None = None
-    """When the daemon starts a Run: minute, hour, day, month, weekday. Or `every`."""
+    """When the daemon starts a Run: minute, hour, day, month, weekday, in the machine's time zone. Or `every`."""
     full_every: SomeTime = 86400.0
     """How often a Run is full: it reads every body, the only catch for silent edits."""
     overlap: Duration = 600.0

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from syncd import encode
 from syncd.checkpoint.base import Commit, Lease
 from syncd.clock import SECOND, format_time
+from syncd.context import about
 from syncd.errors import CheckpointError, GuardTripped, Stopped, SyncdError, TaskError
 from syncd.model import Collection, CollectionState, Event, Failure, Kind, Op, Report, Status, Why
 from syncd.plan import Missing, next_cursor
@@ -31,6 +32,7 @@ __all__ = ["Job", "Progress", "due", "run_sync", "unsure"]
 _COMPACT = str.maketrans("T", "-", "-:")
 _HISTORY = 100  # Runs looked back for one that ended well
 PARTIAL = 3  # exit code: some tasks failed
+INTERRUPTED = 130  # exit code: somebody asked it to stop
 
 
 def due(job: Job) -> Kind:
@@ -62,10 +64,20 @@ def run_sync(
     job: Job, *, kind: Kind | None = None, confirm_deletes: str = "", take_over: bool = False, on_progress: OnProgress | None = None
 ) -> Report:
     """One Run. Whatever a Source, a Target or a person can cause is in the Report; raises CheckpointError alone: then nothing can be recorded."""
-    started, begun = job.clock.now(), job.clock.monotonic()
-    run_id = f"{format_time(started)[:19].translate(_COMPACT)}-{secrets.token_hex(3)}"
-    report, uncertain = Report(job.name, run_id, kind or due(job), started_at=started, place=_place(job)), unsure(job)
-    lease = job.checkpoint.begin(job.name, run_id, report.kind, started)
+    started = job.clock.now()
+    report = Report(job.name, new_run_id(started), kind or due(job), started_at=started, place=_place(job))
+    with about(job.name, report.run_id):
+        return _reported(job, report, confirm_deletes, take_over, on_progress)
+
+
+def new_run_id(started: int) -> str:
+    """Sorts by time, and is nobody else's: `20261120-120000-a1b2c3`."""
+    return f"{format_time(started)[:19].translate(_COMPACT)}-{secrets.token_hex(3)}"
+
+
+def _reported(job: Job, report: Report, confirm_deletes: str, take_over: bool, on_progress: OnProgress | None) -> Report:
+    begun, uncertain = job.clock.monotonic(), unsure(job)
+    lease = job.checkpoint.begin(job.name, report.run_id, report.kind, report.started_at)
     asked = job.source.requests, job.target.requests
     place = Place(job, take_over=take_over)
     run = _Run(job, lease, report, place, Writer(job, lease, place, report, on_progress), uncertain)
@@ -78,7 +90,7 @@ def run_sync(
     except SyncdError as error:
         report.error, report.exit_code = str(error), error.exit_code
     except Stopped:
-        report.error, report.exit_code = "interrupted", 130
+        report.error, report.exit_code = "interrupted", INTERRUPTED
     finally:
         run.close()
     _publish_quietly(job, lease, place, report)
@@ -107,7 +119,7 @@ def _publish_quietly(job: Job, lease: Lease, place: Place, report: Report) -> No
         # the lines stay in the Checkpoint and the next Run writes them; the Run did not end well all the same
         report.error, report.exit_code = report.error or f"the change feed could not be written: {error}", report.exit_code or error.exit_code
     except Stopped:
-        report.error, report.exit_code = report.error or "interrupted", 130
+        report.error, report.exit_code = report.error or "interrupted", INTERRUPTED
 
 
 @dataclass(slots=True)

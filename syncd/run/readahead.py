@@ -6,6 +6,7 @@ Refuses to be a queue for anything else. The reading runs in one thread, a bound
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import queue
 import threading
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ def read_ahead(items: Iterator[T], clock: Clock, depth: int = 2) -> Iterator[T]:
     """The same items, read up to `depth` ahead in another thread. Raises Stopped soon after a stop request, whatever the reader is waiting for."""
     reader = _Reader(items, depth)
     # a daemon: a reader stuck in a slow answer must not keep a stopped process alive
-    threading.Thread(target=reader.fill, name="syncd-read", daemon=True).start()
+    threading.Thread(target=contextvars.copy_context().run, args=(reader.fill,), name="syncd-read", daemon=True).start()
     try:
         while True:
             clock.wait(0)

@@ -16,11 +16,11 @@ from typing import Any
 
 import yaml
 
-from syncd.cli.jobs import opened
 from syncd.clock import SystemClock
 from syncd.config import load, open_checkpoint
 from syncd.model import Kind, Report, Status
 from syncd.run import run_sync
+from syncd.run.opening import opened
 from tests.live.compare import differences
 from tests.live.event_table import Event, seed
 from tests.live.server import Client, LabelStudio, Project, box

@@ -19,10 +19,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import syncd.cli.commands  # noqa: F401 - enrols them
-from syncd.cli import jobs
 from syncd.cli.main import app
 from syncd.config import load, open_checkpoint
 from syncd.errors import AccessError, OwnedError, SourceError
+from syncd.run import opening
 from tests.fakes.memory import MemorySource
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ class Desk:
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     desk = Desk(tmp_path)
-    monkeypatch.setattr(jobs, "open_source", lambda config, name, clock: desk.source)
+    monkeypatch.setattr(opening, "open_source", lambda config, name, clock: desk.source)
     monkeypatch.setenv("COLUMNS", "80")
     return desk
 
@@ -144,7 +144,7 @@ def test_a_sync_that_fails_does_not_stop_the_next_one_and_the_worst_code_wins(de
             raise AccessError("the token is refused")
         return desk.source
 
-    monkeypatch.setattr(jobs, "open_source", refuse)
+    monkeypatch.setattr(opening, "open_source", refuse)
     result = desk.type("sync", "--json")
     assert result.exit_code == 12
     reports = [json.loads(line) for line in result.stdout.splitlines()]
@@ -342,8 +342,8 @@ def test_version_and_mistakes_of_usage(tmp_path: Path) -> None:
 
 SLOW = """
 import sys, time
-from syncd.cli import jobs
 from syncd.cli.main import main
+from syncd.run import opening
 from tests.fakes.memory import MemorySource
 pause = float(sys.argv.pop())
 class Slow(MemorySource):
@@ -354,7 +354,7 @@ class Slow(MemorySource):
             time.sleep(pause)
 source = Slow(page=10)
 source.add("12", 5000)
-jobs.open_source = lambda config, name, clock: source
+opening.open_source = lambda config, name, clock: source
 sys.argv = ["syncd", "sync", "cats", "--json"]
 main()
 """

@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = [  # from the bottom up
-    {"errors", "model", "clock", "known"},
-    {"encode", "fields", "keys", "plan", "reconcile", "retry", "scratch"},
+    {"errors", "model", "clock", "known", "context"},
+    {"cron", "encode", "fields", "keys", "plan", "reconcile", "retry", "scratch"},
     {"sources", "targets", "checkpoint"},
     {"config"},
     {"run", "upkeep"},
@@ -24,11 +24,13 @@ VENDORS = {
     "boto3": {"targets/s3.py"},
     "botocore": {"targets/s3.py"},
     "google": {"targets/gcs.py"},
+    "apscheduler": {"cron.py", "daemon/*"},
     "httpx": {"sources/http.py"},
     "obstore": {"targets/objects.py", "targets/s3.py", "targets/gcs.py"},
     "rich": {"cli/*"},
     "sqlite3": {"checkpoint/*", "scratch.py", "sources/files.py"},
     "typer": {"cli/*"},
+    "watchdog": {"daemon/*"},
     "yaml": {"config/*", "cli/*"},
 }
 MODULES = sorted((ROOT / "syncd").rglob("*.py"))
