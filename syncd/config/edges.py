@@ -11,7 +11,7 @@ from syncd.checkpoint.base import Checkpoint
 from syncd.clock import Clock
 from syncd.config.shape import Config
 from syncd.fields import Fields
-from syncd.sources.base import Source
+from syncd.sources.base import Selection, Source
 from syncd.targets.base import Target
 
 NAMES = {"sources": ("label_studio", "files"), "targets": ("local", "s3", "gcs")}
@@ -24,19 +24,27 @@ def config_class(section: str, edge: str) -> type[Fields]:
     return config
 
 
+def source_of(chosen: Fields, select: Selection, clock: Clock) -> Source:
+    """A Source of its part of the config, restricted to what is selected."""
+    source: Source = importlib.import_module(type(chosen).__module__).open(chosen, select, clock)
+    return source
+
+
+def target_of(chosen: Fields, clock: Clock) -> Target:
+    """A Target of its part of the config."""
+    target: Target = importlib.import_module(type(chosen).__module__).open(chosen, clock)
+    return target
+
+
 def open_source(config: Config, sync: str, clock: Clock) -> Source:
     """The Source of that Sync, restricted to what the Sync selects."""
     rules = config.syncs[sync]
-    chosen = config.sources[rules.source]
-    source: Source = importlib.import_module(type(chosen).__module__).open(chosen, rules.selection(), clock)
-    return source
+    return source_of(config.sources[rules.source], rules.selection(), clock)
 
 
 def open_target(config: Config, sync: str, clock: Clock) -> Target:
     """The Target of that Sync."""
-    chosen = config.targets[config.syncs[sync].target]
-    target: Target = importlib.import_module(type(chosen).__module__).open(chosen, clock)
-    return target
+    return target_of(config.targets[config.syncs[sync].target], clock)
 
 
 def open_checkpoint(config: Config, *, read_only: bool = False) -> Checkpoint:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from syncd.known import Known
 from syncd.model import Collection, Failure, Gone, Task
@@ -86,6 +86,22 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Release connections. Polite only: not closing loses nothing."""
+        ...
+
+
+class Who(NamedTuple):
+    """Whom the credentials stand for, as the server says, and its clock (microseconds; None: it doesn't say)."""
+
+    name: str
+    time: int | None
+
+
+@runtime_checkable
+class Introduced(Protocol):
+    """A Source that is a server and can say who is asking; for `syncd doctor`."""
+
+    def whoami(self) -> Who:
+        """One small request. Raises SourceError or AccessError."""
         ...
 
 

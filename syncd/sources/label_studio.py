@@ -22,7 +22,7 @@ from syncd.known import Known
 from syncd.model import Collection, Gone
 from syncd.retry import Retry
 from syncd.sources import label_studio_api as api
-from syncd.sources.base import Batch, Selection, selected
+from syncd.sources.base import Batch, Selection, Who, selected
 from syncd.sources.http import Http
 from syncd.sources.label_studio_reading import Lanes, Reading
 
@@ -110,6 +110,9 @@ class LabelStudio:
         if project is None:
             raise SourceError(f"project {collection.id} ({collection.title}) vanished while it was being read")
         return {name: value for name, value in project.items() if name not in _SETTINGS_CHANGING}
+
+    def whoami(self) -> Who:
+        return self._api.whoami()
 
     def close(self) -> None:
         self._lanes.close()

@@ -21,6 +21,7 @@ from syncd.clock import Clock, format_time, parse_time
 from syncd.errors import SourceError
 from syncd.model import Collection, Counts, Revision, Task
 from syncd.reconcile import Range
+from syncd.sources.base import Who
 from syncd.sources.http import Answer, Http, Post
 
 FLAT_PAGE = 1000  # rows of a flat listing: 0.5 ms of the server's time each
@@ -146,6 +147,12 @@ class Api:
         self._http = http
         self._always = [LABELED] if labeled_only else []
         self._largest = sys.maxsize  # tasks in a page, as the server limits it
+
+    def whoami(self) -> Who:
+        """The token's user."""
+        path = "/api/current-user/whoami"
+        answer = self._http.get(path)
+        return Who(str(mapping(answer.body, path).get("email")), answer.asked_at)
 
     def projects(self) -> list[Collection]:
         """Every project the token's user can see, complete or SourceError."""

@@ -7,7 +7,9 @@ and were made by `keys`: a Target refuses any other (absolute, `..`, empty part,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
 
 from syncd.model import Stat
 
@@ -94,4 +96,31 @@ class Target(Protocol):
 
     def close(self) -> None:
         """Polite only: not closing loses nothing."""
+        ...
+
+
+class Sign(StrEnum):
+    """How good a Finding is."""
+
+    OK = "ok"
+    ADVICE = "advice"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `syncd doctor`. hint: what to do; refused: WRONG because credentials are refused."""
+
+    sign: Sign
+    message: str
+    hint: str = ""
+    refused: bool = False
+
+
+@runtime_checkable
+class Inspected(Protocol):
+    """A Target that can tell how its place is set up, beyond what its calls show."""
+
+    def inspect(self) -> Iterable[Finding]:
+        """What would help or harm a backup there. Asks only; what it may not ask is ADVICE. Raises nothing of a vendor's."""
         ...

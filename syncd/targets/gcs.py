@@ -6,7 +6,7 @@ Refuses nothing that `objects` does not refuse. With an `endpoint` and no accoun
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC
 from functools import cache, partial
 from pathlib import Path
@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from obstore.store import GCSStore
 
 from syncd.clock import Clock
-from syncd.targets.objects import ObjectConfig, ObjectTarget, Vendor
+from syncd.targets.base import Finding, Sign
+from syncd.targets.objects import LITTER, ObjectConfig, ObjectTarget, Vendor, eats
 
 if TYPE_CHECKING:
     from obstore.store import GCSConfig, GCSCredential
 
 _SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
+_OLD_VERSIONS = {"numNewerVersions", "daysSinceNoncurrentTime", "noncurrentTimeBefore"}
 _HINT = "Check the account this target runs as, and that it may get, create, delete and list objects (role Storage Object User)"
 
 
@@ -36,10 +38,14 @@ class Config(ObjectConfig):
 
 def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every edge is opened by `open`
     """The Target; asks nobody anything yet. Raises TargetError when it can't be made of this config and environment."""
-    token = _nobody if config.endpoint and not config.service_account_file else _provider(config.service_account_file)
+    token = _nobody if _unsigned(config) else _provider(config.service_account_file)
     settings: GCSConfig = {"base_url": config.endpoint} if config.endpoint else {}
     make = partial(GCSStore, config=settings, credential_provider=token)
-    return ObjectTarget(Vendor("gs", _HINT, bulk_delete=False, make=make), config, clock)
+    return ObjectTarget(Vendor("gs", _HINT, bulk_delete=False, make=make, inspect=partial(_inspect, config)), config, clock)
+
+
+def _unsigned(config: Config) -> bool:
+    return config.endpoint is not None and config.service_account_file is None
 
 
 def _nobody() -> GCSCredential:
@@ -69,3 +75,49 @@ def _credentials(account: Path | None) -> Any:  # google-auth ships no types
     from google.oauth2.service_account import Credentials
 
     return Credentials.from_service_account_file(account, scopes=_SCOPES)  # type: ignore[no-untyped-call]  # as above
+
+
+def _inspect(config: Config) -> Iterator[Finding]:
+    """How the bucket is set up, as google-cloud-storage is told."""
+    from google.api_core.exceptions import GoogleAPIError
+    from google.auth.credentials import AnonymousCredentials
+    from google.auth.exceptions import GoogleAuthError
+    from google.cloud.storage import Client
+
+    try:
+        credentials = AnonymousCredentials() if _unsigned(config) else _credentials(config.service_account_file)  # type: ignore[no-untyped-call]  # as above
+        options = {"api_endpoint": config.endpoint} if config.endpoint else None
+        bucket = Client(project=None, credentials=credentials, client_options=options).get_bucket(config.bucket, timeout=30, retry=None)
+    except (GoogleAPIError, GoogleAuthError, OSError, ValueError) as error:
+        message = f"how the bucket is set up can't be asked for: {str(error).partition(chr(10))[0][:200]}"
+        yield Finding(Sign.ADVICE, message, "allow storage.buckets.get (role Storage Bucket Viewer)")
+        return
+    undelete = (bucket.soft_delete_policy.retention_duration_seconds or 0) // 86400
+    if bucket.versioning_enabled or undelete:
+        how = "versioning is on" if bucket.versioning_enabled else f"soft delete keeps files for {undelete} days"
+        yield Finding(Sign.OK, f"{how}: what is overwritten or deleted can be had back")
+    else:
+        message = "versioning and soft delete are off: what somebody overwrites or deletes is lost"
+        yield Finding(Sign.ADVICE, message, "switch one of them on for the bucket")
+    yield Finding(Sign.OK, f"files are encrypted ({bucket.default_kms_key_name or 'with keys of Google'})")
+    if bucket.retention_period or bucket.default_event_based_hold:
+        what = "retention policy" if bucket.retention_period else "default event-based hold"
+        message = f"the bucket's {what} forbids to replace a file, which each change of a task does"
+        yield Finding(Sign.WRONG, message, "remove it, or use another bucket; soft delete or versioning protect a backup without that")
+    yield from _lifecycle(bucket.lifecycle_rules, config.prefix)
+
+
+def _lifecycle(rules: Iterator[Mapping[str, Any]], own: str) -> Iterator[Finding]:
+    """Rules about older versions are no harm. Every storage class of Google's can be read at once."""
+    found: list[Finding] = []
+    aborts = False
+    for rule in rules:
+        when = rule.get("condition", {})
+        action, prefixes = rule["action"]["type"], when.get("matchesPrefix") or [""]
+        aborts = aborts or (action == "AbortIncompleteMultipartUpload" and any(own.startswith(prefix) for prefix in prefixes))
+        if action == "Delete" and when.get("isLive") is not False and not _OLD_VERSIONS & when.keys():
+            age = f"{when['age']} days after they were written" if "age" in when else "when they match its conditions"
+            found += eats("Delete", f"deletes files {age}", prefixes, own, partly="matchesSuffix" in when or "matchesStorageClass" in when)
+    yield from found or [Finding(Sign.OK, "no lifecycle rule deletes files")]
+    if not aborts:
+        yield LITTER

@@ -31,7 +31,7 @@ from syncd.errors import AccessError, SyncdError, TargetError, TaskError, Transi
 from syncd.fields import Concurrency, Duration, Fields
 from syncd.model import Stat
 from syncd.retry import Retry
-from syncd.targets.base import checked, checked_prefix
+from syncd.targets.base import Finding, Sign, checked, checked_prefix
 
 if TYPE_CHECKING:  # types alone: obstore has them in its stubs only
     from obstore.store import ClientConfig, RetryConfig
@@ -119,13 +119,14 @@ def checked_endpoint(url: str) -> str:
 class Vendor:
     """What differs between stores.
 
-    make: an obstore store, given bucket, `client_options` and `retry_config`; attributes: what each object gets.
+    make: an obstore store, given bucket, `client_options` and `retry_config`; attributes: what each object gets; inspect: see `base.Inspected`.
     """
 
     scheme: str
     credentials_hint: str
     bulk_delete: bool
     make: Callable[..., S3Store | GCSStore]
+    inspect: Callable[[], Iterable[Finding]]
     attributes: dict[str, str] = field(default_factory=dict)
     ca_file: Path | None = None
 
@@ -243,6 +244,9 @@ class ObjectTarget:
         for page in self.list(_TMP):
             self.delete([stat.key for stat in page])
 
+    def inspect(self) -> Iterable[Finding]:
+        return self._vendor.inspect()
+
     def close(self) -> None:
         """Nothing to do: connections close with the process."""
 
@@ -290,6 +294,22 @@ class ObjectTarget:
             return True
 
         return self._call(key, attempt)
+
+
+LITTER = Finding(
+    Sign.ADVICE,
+    "no lifecycle rule removes what a killed upload in parts leaves behind",
+    "add a lifecycle rule AbortIncompleteMultipartUpload, of a day or more",
+)
+
+
+def eats(rule: str, does: str, prefixes: Sequence[str], own: str, *, partly: bool = False) -> Iterator[Finding]:
+    """What to think of a lifecycle rule that `does` something to a backup under the prefix `own`; "" among `prefixes`: it is about all objects."""
+    hint = "take this prefix out of the rule, or back up into a prefix or bucket of its own"
+    if any(own.startswith(prefix) for prefix in prefixes) and not partly:
+        yield Finding(Sign.WRONG, f"lifecycle rule {rule!r} {does}", hint)
+    elif any(own.startswith(prefix) or prefix.startswith(own) for prefix in prefixes):
+        yield Finding(Sign.ADVICE, f"lifecycle rule {rule!r} {does}, a part of them", hint)
 
 
 def _translate(error: Exception, place: str, key: str | None, hint: str) -> SyncdError:

@@ -8,10 +8,10 @@ Objects get the server-side encryption and storage class that are configured; co
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from obstore.store import S3Store
 from pydantic import model_validator
@@ -19,7 +19,8 @@ from pydantic import model_validator
 from syncd.clock import SECOND, Clock, to_datetime
 from syncd.errors import AccessError, TargetError
 from syncd.fields import Secret
-from syncd.targets.objects import ObjectConfig, ObjectTarget, Vendor, checked_endpoint
+from syncd.targets.base import Finding, Sign
+from syncd.targets.objects import LITTER, ObjectConfig, ObjectTarget, Vendor, checked_endpoint, eats
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from obstore.store import S3Config, S3Credential
 
 _HINT = "Check the keys, profile or role that this target is given, and what they allow: GetObject, PutObject, DeleteObject, ListBucket"
+_ARCHIVES = {"GLACIER", "DEEP_ARCHIVE"}
 # botocore renews credentials at the latest 10 minutes before they end; what it gave is used for less than that.
 _LIFETIME = 8 * 60 * SECOND
 
@@ -85,6 +87,7 @@ def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every ed
         credentials_hint=_HINT,
         bulk_delete=True,
         make=partial(S3Store, config=_settings(config), credential_provider=_provider(config, clock)),
+        inspect=partial(_inspect, config, clock),
         attributes={"Storage-Class": config.storage_class} if config.storage_class else {},
         ca_file=config.ca_file,
     )
@@ -162,3 +165,111 @@ def _session(config: Config) -> Session:
     if config.region:
         session.set_config_variable("region", config.region)  # for STS too: a role of China or GovCloud is assumed there
     return session
+
+
+def _inspect(config: Config, clock: Clock) -> Iterator[Finding]:
+    """How the bucket is set up, as botocore's client is told."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        client = _client(config, clock)
+        for call, permission, none, judge in _QUESTIONS:
+            try:
+                answer = getattr(client, call)(Bucket=config.bucket)
+            except ClientError as error:
+                code = error.response.get("Error", {}).get("Code", "no reason")
+                if code != none:
+                    yield Finding(Sign.ADVICE, f"{call.removeprefix('get_').replace('_', ' ')}: can't be asked for ({code})", f"allow {permission}")
+                    continue
+                answer = {}
+            yield from judge(answer, config)
+    except (BotoCoreError, LookupError) as error:
+        yield Finding(Sign.ADVICE, f"how the bucket is set up can't be asked for: {error}")
+
+
+def _client(config: Config, clock: Clock) -> Any:
+    from botocore.config import Config as ClientSettings
+
+    keys = _provider(config, clock)()
+    return _session(config).create_client(
+        "s3",
+        endpoint_url=config.endpoint,
+        verify=str(config.ca_file) if config.ca_file else None,
+        aws_access_key_id=keys["access_key_id"],
+        aws_secret_access_key=keys["secret_access_key"],
+        aws_session_token=keys.get("token"),
+        config=ClientSettings(
+            s3={"addressing_style": "path" if _path_style(config) else "virtual"},
+            connect_timeout=10,
+            read_timeout=30,
+            retries={"total_max_attempts": 2},
+        ),
+    )
+
+
+def _versioning(answer: Mapping[str, Any], config: Config) -> Iterator[Finding]:
+    del config
+    if answer.get("Status") == "Enabled":
+        yield Finding(Sign.OK, "versioning is on: what is overwritten or deleted can be had back")
+    else:
+        yield Finding(Sign.ADVICE, "versioning is off: what somebody overwrites or deletes is lost", "switch the bucket's versioning on")
+
+
+def _encryption(answer: Mapping[str, Any], config: Config) -> Iterator[Finding]:
+    rules = answer.get("ServerSideEncryptionConfiguration", {}).get("Rules", ())
+    used = "aws:kms" if config.kms_key_id else config.sse
+    found = used or next((rule.get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm") for rule in rules), None)
+    if found:
+        yield Finding(Sign.OK, f"files are encrypted ({found})")
+    else:
+        yield Finding(
+            Sign.ADVICE, "files are not encrypted by the store", "set `sse: AES256` or `kms_key_id` here, or the bucket's default encryption"
+        )
+
+
+def _lock(answer: Mapping[str, Any], config: Config) -> Iterator[Finding]:
+    del config
+    kept = answer.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention")
+    if kept:
+        span = f"{kept['Years']} years" if "Years" in kept else f"{kept.get('Days')} days"
+        yield Finding(Sign.OK, f"object lock keeps each version of a file for {span} ({kept.get('Mode', '').lower()})")
+    else:
+        yield Finding(Sign.OK, "object lock keeps nothing by default")
+
+
+def _lifecycle(answer: Mapping[str, Any], config: Config) -> Iterator[Finding]:
+    rules = [rule for rule in answer.get("Rules", ()) if rule.get("Status") == "Enabled"]
+    found = [finding for rule in rules for finding in _rule(rule, config)]
+    yield from found or [Finding(Sign.OK, "no lifecycle rule deletes or archives files")]
+    if not any("AbortIncompleteMultipartUpload" in rule and config.prefix.startswith(_scope(rule)[0]) for rule in rules):
+        yield LITTER
+
+
+def _rule(rule: Mapping[str, Any], config: Config) -> Iterator[Finding]:
+    prefix, narrower = _scope(rule)
+    ends, name = rule.get("Expiration", {}), rule.get("ID", "")
+    if "Tag" in narrower or "Tags" in narrower:  # what syncd writes has none
+        return
+    if "Days" in ends or "Date" in ends:
+        when = f"{ends['Days']} days after they were written" if "Days" in ends else f"on {ends['Date']:%Y-%m-%d}"
+        yield from eats(name, f"deletes files {when}", [prefix], config.prefix, partly=bool(narrower))
+    for move in rule.get("Transitions", ()):
+        if move.get("StorageClass") in _ARCHIVES:
+            does = f"moves files to {move['StorageClass']}, where they can't be read at once"
+            yield from eats(name, does, [prefix], config.prefix, partly=bool(narrower))
+
+
+def _scope(rule: Mapping[str, Any]) -> tuple[str, set[str]]:
+    """The prefix a lifecycle rule is about, and what else narrows it."""
+    chosen = rule.get("Filter", {})
+    chosen = chosen.get("And", chosen)
+    return chosen.get("Prefix") or rule.get("Prefix") or "", set(chosen) - {"Prefix"}
+
+
+# botocore's call, the permission it needs, the code that means "there is none", and what to think of the answer
+_QUESTIONS: tuple[tuple[str, str, str, Callable[[Mapping[str, Any], Config], Iterator[Finding]]], ...] = (
+    ("get_bucket_versioning", "s3:GetBucketVersioning", "", _versioning),
+    ("get_bucket_encryption", "s3:GetEncryptionConfiguration", "ServerSideEncryptionConfigurationNotFoundError", _encryption),
+    ("get_object_lock_configuration", "s3:GetBucketObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", _lock),
+    ("get_bucket_lifecycle_configuration", "s3:GetLifecycleConfiguration", "NoSuchLifecycleConfiguration", _lifecycle),
+)
