@@ -142,8 +142,10 @@ class _Handler(BaseHTTPRequestHandler):
         return data
 
     def _send(self, answer: Answer) -> None:
-        headers = [*answer.headers, ("Date", self.date_time_string())]
-        if answer.status not in {204, 304} and not any(name.lower() == "content-length" for name, _ in headers):
+        headers, given = list(answer.headers), {name.lower() for name, _ in answer.headers}
+        if "date" not in given:
+            headers.append(("Date", self.date_time_string()))
+        if answer.status not in {204, 304} and "content-length" not in given:
             headers.append(("Content-Length", str(len(answer.body))))
         reason = self.responses.get(answer.status, ("Unknown", ""))[0]
         head = f"HTTP/1.1 {answer.status} {reason}\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers) + "\r\n"
