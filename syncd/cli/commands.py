@@ -55,6 +55,17 @@ def schema(call: Call) -> int:
     return 0
 
 
+@command(app, "doctor")
+def doctor(call: Call, syncs: Syncs = None) -> int:
+    """Try every Source and Target for real, and say what to do.
+
+    Writes, reads and removes a probe file in each Target. ✓ as it should be  ! advice  ✗ wrong
+    """
+    from syncd.cli.doctor import run_doctor
+
+    return run_doctor(call, syncs)
+
+
 @command(app, "plan")
 def plan(call: Call, syncs: Syncs = None, *, full: Annotated[bool, typer.Option("--full", help="As a full Run would: every body.")] = False) -> int:
     """Show what a Run would do; touches nothing.

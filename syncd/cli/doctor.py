@@ -1,0 +1,39 @@
+"""`syncd doctor`: what was found, line by line, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from syncd.cli.jobs import read
+from syncd.cli.main import Call
+from syncd.cli.output import clean, fold, paint, say
+from syncd.clock import SystemClock
+from syncd.errors import AccessError
+from syncd.targets.base import Finding, Sign
+from syncd.upkeep.doctor import Doctor
+
+_SIGNS = {Sign.OK: ("✓", "ok"), Sign.ADVICE: ("!", "partial"), Sign.WRONG: ("✗", "failed")}
+
+
+def run_doctor(call: Call, wanted: Sequence[str] | None) -> int:
+    """Show every finding; 0 when nothing is wrong, 12 when credentials are refused, else 1."""
+    config, names = read(call, wanted)
+    return _show(call, Doctor(config, names, SystemClock()).examine())
+
+
+def _show(call: Call, findings: Iterable[tuple[str, Finding]]) -> int:
+    last, code = "", 0
+    for part, finding in findings:
+        if finding.sign is Sign.WRONG:
+            code = max(code, AccessError.exit_code if finding.refused else 1)
+        if call.json:
+            call.object({"part": part, "result": finding.sign, "message": finding.message, "hint": finding.hint})
+            continue
+        if part != last:
+            say(paint(part, "bold"))
+            last = part
+        sign, colour = _SIGNS[finding.sign]
+        say(fold(f"  {paint(sign, colour)} {clean(finding.message)}"))
+        if finding.hint:
+            say(paint(fold(f"    → {clean(finding.hint)}"), "dim"))
+    return code
