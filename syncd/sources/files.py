@@ -9,8 +9,8 @@ Rules:
   is missing: whatever notes were lost, and however often the Guard stops its deletion.
 - An id given by two files is the newest one's (time of modification, then name): files are opened in that order. Where unopened files would have a
   say (one of them gave the id, some id is known to be shared, a task is failing) everything is read. So the order in which files came never matters.
-- Nothing is absent (I4) unless every file of the Collection was read to its end and none failed; `confirm` lists all of them again and wants the very
-  same versions. A file of lines written a moment ago may still be growing: it proves nothing either.
+- Nothing is absent (I4) unless every file of the Collection was read to its end and none failed. `confirm` reads all of them, unless
+  everything was read just before and they are the very same versions. A file of lines written a moment ago may still be growing: it proves nothing.
 - The Cursor is the time of the newest file; versions decide, not the Cursor. `requests` counts files opened and folders listed.
 """
 
@@ -49,8 +49,8 @@ _PAGE = 2 << 20  # bytes of tasks in one Batch
 _SMALL = 1 << 16  # bytes of a file that is read at once
 _FRESH = 2 * SECOND  # how lately a file may have been written to be trusted: a second write could leave the same stamp
 _SHARED = "/shared"  # note: some id is given by two files (names of files never begin with a slash)
-_OWED = "/owed"  # note: something may be missing that no reading has found yet, or whose deletion waits
-_FLAGS = (_SHARED, _OWED)
+_UNSETTLED = "/unsettled"  # note: the last reading broke off, was in doubt or told something missing, so what is missing must be looked for
+_FLAGS = (_SHARED, _UNSETTLED)
 
 
 class Config(Fields):
@@ -88,14 +88,6 @@ class _InDoubt(Exception):  # noqa: N818 - a turn, not an error
     """Files that were not opened may have a say: everything must be read."""
 
 
-class _Proof(NamedTuple):
-    """files: `Look.proof` of what was read; ids: all that are missing, or (`missing` is False) all that are there."""
-
-    files: bytes
-    ids: Scratch
-    missing: bool
-
-
 class Source:
     """One folder."""
 
@@ -105,7 +97,7 @@ class Source:
         self._folder = Folder(root)
         self._select = select
         self._clock = clock
-        self._proofs: dict[str, _Proof] = {}  # by Collection
+        self._given: dict[str, tuple[bytes, Scratch]] = {}  # by Collection: `Look.proof` of files all read to their end, and every id they gave
 
     @property
     def requests(self) -> int:
@@ -130,18 +122,22 @@ class Source:
         yield from self._reading(_Pass(self._folder.look(collection), known, whole=True))
 
     def confirm(self, collection: Collection, tasks: Sequence[str]) -> dict[str, Gone]:
-        """Those that the last reading did not find, if the files are still the very same ones; else everything is read once more."""
+        """Those that no file gives: as everything read last told, if the files are still the very same ones, else everything is read now."""
         self._folder.names()
         if not tasks:
             return {}
-        proof, now = self._proofs.get(collection.id), self._folder.look(collection)
-        deque(self._folder.walk(now), 0)
-        if now.doubt:
+        look = self._folder.look(collection)
+        deque(self._folder.walk(look), 0)
+        files, ids = self._given.get(collection.id, (b"", Scratch()))
+        if files != look.proof:
+            look, ids = self._folder.look(collection), Scratch()
+            items = chain.from_iterable(self._read(look, file) for file in self._folder.walk(look))
+            ids.put((item.task.id, b"") for item in items if isinstance(item, _Found))
+        if look.doubt:
             return {}
-        if proof is None or proof.files != now.proof:
-            proof = self._scan(collection)
-        held = proof.ids.get(tasks)
-        return {task: Gone.DELETED for task in tasks if (task in held) is proof.missing}
+        self._given[collection.id] = look.proof, ids
+        there = ids.get(tasks)
+        return {task: Gone.DELETED for task in tasks if task not in there}
 
     def confirm_collection(self, collection: Collection) -> bool:
         """Whether its folder (of `default`: every file of the root) is gone while the root can be read."""
@@ -155,37 +151,30 @@ class Source:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _scan(self, collection: Collection) -> _Proof:
-        """Which ids there are, and nothing else."""
-        look, ids = self._folder.look(collection), Scratch()
-        items = (item for file in self._folder.walk(look) for item in self._read(look, file))
-        ids.put((item.task.id, b"") for item in items if isinstance(item, _Found))
-        proof = _Proof(look.proof, Scratch(), missing=True) if look.doubt else _Proof(look.proof, ids, missing=False)
-        self._proofs[collection.id] = proof
-        return proof
-
     def _reading(self, one: _Pass) -> Iterator[Batch]:
         """What changed, what failed, what is missing. Raises _InDoubt."""
         look = one.look
         one.sort(self._folder.walk(look))
-        if one.doubts:
-            yield Batch(notes=dict.fromkeys(one.doubts, b""))  # before any Entry: however this reading ends, the next one knows
+        listed = not look.doubt
+        if one.work:
+            yield Batch(notes=dict.fromkeys(_FLAGS if one.whole else (_UNSETTLED,), b""))  # before any Entry: however this ends, the next one knows
         for page in _pages(item for packed in one.order.items(descending=True) for item in self._read(look, File.unpack(*packed))):
             batch = one.batch(page)
             if batch.tasks or batch.notes:
                 yield batch
         if look.failed:
             yield Batch(failed=look.failed)
-        clean = not look.doubt
-        if clean and one.scan:
-            lost = Scratch()
-            for batch in one.lost():
-                clean = False
-                lost.put((id_, b"") for id_ in batch.missing)
-                yield batch
-            self._proofs[look.collection.id] = _Proof(look.proof, lost, missing=True)
-        over = {_OWED: clean, _SHARED: one.listed and not one.shared}
-        yield Batch(notes={name: None for name in {*one.flags, *one.doubts} if over[name]}, cursor=look.newest)
+        settled = not look.doubt
+        if settled:
+            for missing in one.missing():
+                settled = False
+                yield Batch(missing=missing)
+            for notes in one.outdated():
+                yield Batch(notes=notes)
+            if one.whole:
+                self._given[look.collection.id] = look.proof, one.seen
+        over = {_SHARED: listed and not one.shared, _UNSETTLED: settled}
+        yield Batch(notes={name: None for name in _FLAGS if over[name] and (one.work or name in one.flags)}, cursor=look.newest)
 
     def _read(self, look: Look, file: File) -> Iterator[_Found | _Note]:
         """The file's tasks, and at its end its note; whatever can't be read is told to the Look."""
@@ -216,49 +205,43 @@ class Source:
 class _Pass:
     """What one reading opens, admits and finds missing.
 
-    flags: as they were noted; order: the files to open; doubts: flags to note until all of them were read; listed: no folder failed;
-    shared: some id is given by two files; scan: something may be missing.
+    flags: as they were noted; order: the files to open; work: there are some, or some are gone; shared: some id is given by two files;
+    seen: every id given so far, and the mark of the first that gave it.
     """
 
     def __init__(self, look: Look, known: Known, *, whole: bool) -> None:
-        self.look, self._known, self._whole = look, known, whole
-        self.order = Scratch()
+        self.look, self._known, self.whole = look, known, whole
+        self.order, self.seen = Scratch(), Scratch()
         self.flags = known.notes(_FLAGS)
-        self.doubts: list[str] = []
-        self.listed = False
+        self.work = False
         self.shared = not whole and _SHARED in self.flags
-        self.scan = next(chain(known.all_ids(), known.failing()), None) is not None if whole else _OWED in self.flags
-        self._over = False  # some notes are of files that are gone
+        self._search = bool(known.size() or known.failing()) if whole else _UNSETTLED in self.flags  # something may be missing
+        self._gone = False  # some notes are of files that are gone
         self._unopened = array("Q")  # versions, sorted
-        self._seen = Scratch()
 
     def sort(self, files: Iterable[File]) -> None:
-        """Tell the files to open from those that were read already."""
-        expected, met, unopened = self._known.note_count(), len(self.flags), array("Q")
+        """Tell the files to open from those that were read already. Raises _InDoubt."""
+        met, unopened = len(self.flags), array("Q")
         for chunk in _chunks(files):
             notes = self._known.notes([file.name for file in chunk])
             met += len(notes)
-            changed = []
-            for file in chunk:
-                note = notes.get(file.name, b"")
-                if self._whole or note[:8] + note[16:] != file.stamp[:8]:
-                    changed.append(file._replace(note=note))
-                else:
-                    unopened.append(_version(file.stamp))
+            noted = [file._replace(note=notes.get(file.name, b"")) for file in chunk]
+            changed = [file for file in noted if self.whole or file.note[:8] + file.note[16:] != file.stamp[:8]]
+            unopened.extend(_version(file.stamp) for file in set(noted).difference(changed))
             self.order.put(file.pack() for file in changed)
-            if changed:
-                self.doubts = [name for name in (_FLAGS if self._whole else (_OWED,)) if name not in self.flags]
-        self.listed = not self.look.doubt
-        self._over = met != expected
-        self.scan |= self._over
+            self.work |= bool(changed)
+        self._gone = met != self._known.note_count()
+        self._search, self.work = self._search or self._gone, self.work or self._gone
         self._unopened = array("Q", sorted(unopened))
+        if self.shared and self.work:
+            raise _InDoubt
 
     def batch(self, page: Sequence[_Found | _Note]) -> Batch:
         """The tasks of a page that no newer file gave, and its notes. Raises _InDoubt."""
         marks = {found.task.id: found.mark for found in reversed(page) if isinstance(found, _Found)}
-        if not self._whole and any(not entry.kept and (self.shared or self._stands(entry)) for entry in self._known.entries(list(marks)).values()):
+        if not self.whole and any(not entry.kept and self._stands(entry) for entry in self._known.entries(list(marks)).values()):
             raise _InDoubt
-        first, tasks = self._seen.add(marks), dict[str, Task]()
+        first, tasks = self.seen.add(marks), dict[str, Task]()
         for task, _, name, mark in (found for found in page if isinstance(found, _Found)):
             before = first[task.id]
             if before == mark:
@@ -268,25 +251,23 @@ class _Pass:
             else:
                 self.look.fail(name, f"id {task.id} stands twice in this file, and not the same", task.id)
         read = [note for note in page if isinstance(note, _Note)]
-        self.scan |= not all(note.same for note in read)
+        self._search |= not all(note.same for note in read)
         notes = {note.name: None if note.name in self.look.bad else note.value for note in read}
         return Batch(tasks=list(tasks.values()), notes=notes | {_SHARED: b""} if self.shared else notes)
 
-    def lost(self) -> Iterator[Batch]:
-        """Ids that no file gives any more, and notes of files that are gone. Raises _InDoubt."""
-        for ids in _chunks(chain(self._known.all_ids(), self._known.failing())):
-            seen = self._seen.get(ids)
+    def missing(self) -> Iterator[list[str]]:
+        """Ids that no file gives any more."""
+        for ids in _chunks(chain(self._known.all_ids(), self._known.failing()) if self._search else ()):
+            seen = self.seen.get(ids)
             rest = [id_ for id_ in dict.fromkeys(ids) if id_ not in seen]
             held = self._known.entries(rest)
-            missing = [id_ for id_ in rest if id_ not in held or not self._stands(held[id_])]
-            if missing and self.shared and not self._whole:
-                raise _InDoubt
-            if missing:
-                yield Batch(missing=missing, notes={_OWED: b""})
-        for notes in _chunks(self._known.all_notes() if self._over else ()):
-            over = [name for name, _ in notes if name not in _FLAGS and not os.path.lexists(f"{self.look.top}/{name}")]
-            if over:
-                yield Batch(notes={_OWED: b"", **dict.fromkeys(over)})
+            if missing := [id_ for id_ in rest if id_ not in held or not self._stands(held[id_])]:
+                yield missing
+
+    def outdated(self) -> Iterator[dict[str, None]]:
+        """Notes of files that are gone."""
+        for notes in _chunks(self._known.all_notes() if self._gone else ()):
+            yield dict.fromkeys(name for name, _ in notes if name not in _FLAGS and not os.path.lexists(f"{self.look.top}/{name}"))
 
     def _stands(self, entry: Entry) -> bool:
         """Whether a file that was not opened gave this task."""

@@ -319,13 +319,13 @@ def test_an_unchanged_folder_is_listed_and_no_file_is_opened(world: World) -> No
     ok(world.run(Kind.FULL), written=0, unchanged=24)
 
 
-def test_a_removed_file_of_one_task_costs_a_listing(world: World) -> None:
+def test_a_removed_file_is_found_by_a_listing_and_confirmed_by_reading_the_others(world: World) -> None:
     for number in range(20):
         world.write(f"c/{number}.json", task(number))
     ok(world.run(), written=20)
     (world.root / "c/3.json").unlink()
     ok(world.run(), trashed=1, written=0)
-    assert world.opened == IDLE + 2, "both are listed again to confirm"
+    assert world.opened == IDLE + 3 + 19, "the root is listed again to confirm, the folder twice, and all files are opened"
     assert len(world.held()) == 19
     ok(world.run(), trashed=0)
     ok(world.run(Kind.FULL), trashed=0, unchanged=19)
