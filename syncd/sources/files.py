@@ -256,12 +256,14 @@ class _Pass:
         return Batch(tasks=list(tasks.values()), notes=notes | {_SHARED: b""} if self.shared else notes)
 
     def missing(self) -> Iterator[list[str]]:
-        """Ids that no file gives any more."""
+        """Ids that no file gives any more. Raises _InDoubt."""
         for ids in _chunks(chain(self._known.all_ids(), self._known.failing()) if self._search else ()):
             seen = self.seen.get(ids)
             rest = [id_ for id_ in dict.fromkeys(ids) if id_ not in seen]
             held = self._known.entries(rest)
             if missing := [id_ for id_ in rest if id_ not in held or not self._stands(held[id_])]:
+                if self.shared and not self.whole:
+                    raise _InDoubt
                 yield missing
 
     def outdated(self) -> Iterator[dict[str, None]]:

@@ -608,6 +608,7 @@ TWO = [("write", "a.json", [1], 0), ("write", "b.json", [2], 1)]
 @example(history=[*TWO, ("spoilt_run", "broken", 1), ("remove", "b.json")], page=1000)
 @example(history=[*TWO, ("run", ""), ("write", "b.json", [1], 2), ("run", "killed", 3), ("remove", "b.json")], page=1)  # the older file was not met
 @example(history=[*TWO, ("run", ""), ("remove", "b.json"), ("run", "killed", 2)], page=1)  # its note is forgotten, its task is not
+@example(history=[*TWO, ("run", ""), ("spoil", "sub/c.json", [1]), ("run", "")], page=1)  # what a spoilt file gave is another one's again
 @given(history=st.lists(steps, max_size=14), page=st.sampled_from([1, 3, 1000]))
 def test_after_any_history_of_a_folder_one_run_makes_the_backup_equal(
     history: list[Any], page: int, tmp_path_factory: pytest.TempPathFactory
