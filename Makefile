@@ -3,10 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-live bench lint schema clean
+.PHONY: run demo test test-live bench lint schema clean
 
 run: $(VENV)/installed
 	@$(BIN)/python config/sample/demo.py
+
+demo: $(VENV)/installed
+	bash .ci/label-studio
+	@$(BIN)/python -m tests.live.demo
 
 test: $(VENV)/tests-installed
 	$(BIN)/ruff check .
@@ -20,8 +24,9 @@ lint: $(VENV)/tests-installed
 	$(BIN)/mypy
 
 test-live: $(VENV)/tests-installed
+	bash .ci/tools
 	bash .ci/label-studio
-	SYNCD_LIVE=1 SYNCD_KILLS=100 $(BIN)/pytest tests/live tests/contract/test_crash.py --timeout 900
+	SYNCD_LIVE=1 SYNCD_KILLS=100 $(BIN)/pytest tests/live tests/deploy tests/contract/test_crash.py --timeout 900
 
 bench: $(VENV)/bench-installed
 	bash .ci/label-studio

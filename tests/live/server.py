@@ -25,7 +25,7 @@ import httpx
 
 from tests.live.client import CONFIGS, Client, Project, box, sample
 
-__all__ = ["CONFIGS", "Client", "LabelStudio", "Postgres", "Project", "background", "box", "free_port", "missing", "sample"]
+__all__ = ["CONFIGS", "Client", "LabelStudio", "Postgres", "Process", "Project", "background", "box", "free_port", "missing", "sample"]
 
 VERSION = "1.23.2"
 HOME = Path(__file__).resolve().parents[2] / ".venv-label-studio"
@@ -63,7 +63,7 @@ def _refuse_busy(port: int) -> None:
             raise RuntimeError(f"port {port} is busy")
 
 
-class _Process:
+class Process:
     """A child in a process group of its own, its output in a file; stopping it stops the group."""
 
     def __init__(self, command: Sequence[str | Path], log: Path, *, env: Mapping[str, str] | None = None, user: str | None = None) -> None:
@@ -118,7 +118,7 @@ class Postgres:
         self._folder.chmod(0o755)
         self._data = self._folder / "data"
         self._user = "postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
-        self._process: _Process | None = None
+        self._process: Process | None = None
         self.env = {
             "DJANGO_DB": "default",
             "POSTGRE_NAME": "postgres",
@@ -131,7 +131,7 @@ class Postgres:
     @staticmethod
     def missing() -> str:
         """Why PostgreSQL can't be run here; empty when it can."""
-        return "" if Postgres._programs() else "PostgreSQL is not installed: run .ci/label-studio"
+        return "" if Postgres._programs() else "PostgreSQL is not installed: run .ci/tools"
 
     @staticmethod
     def _programs() -> Path | None:
@@ -173,7 +173,7 @@ class Postgres:
                 shutil.chown(path, self._user, self._user)
         log = self._folder / "postgres.log"
         options = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
-        self._process = _Process([self._program("postgres"), "-D", self._data, "-p", str(self.port), *options], log, user=self._user)
+        self._process = Process([self._program("postgres"), "-D", self._data, "-p", str(self.port), *options], log, user=self._user)
         end = time.monotonic() + 60
         while "ready to accept connections" not in self._process.tail():
             if not self._process.alive() or time.monotonic() > end:
@@ -198,7 +198,7 @@ class LabelStudio:
         self._database = database
         self._folder = Path(tempfile.mkdtemp(prefix="syncd-ls-"))
         self.log = self._folder / "server.log"
-        self._process: _Process | None = None
+        self._process: Process | None = None
         self._pat = ""
 
     def __enter__(self) -> Self:
@@ -225,7 +225,7 @@ class LabelStudio:
         database = self._database.env if self._database else {"DJANGO_DB": "sqlite"}
         env = {name: value for name, value in os.environ.items() if not name.startswith(("LABEL_STUDIO", "POSTGRE", "DJANGO"))}
         command: list[str | Path] = [HOME / "bin" / "label-studio", "start", "-b", *where, *account]
-        self._process = _Process(command, self.log, env=env | _QUIET | database | self._env)
+        self._process = Process(command, self.log, env=env | _QUIET | database | self._env)
         self._wait_until_ready()
 
     def _wait_until_ready(self) -> None:
