@@ -1,0 +1,105 @@
+"""What the daemon tells Prometheus: one text, written anew at each scrape.
+
+Rules: every series of a Sync has the label `sync` (and `status` where Runs are counted), never a project or a task; no histograms. The series of
+the Syncs are written here, not by prometheus-client: 2,000 Syncs would cost it 110 ms a scrape, this costs a tenth. It writes the process' own.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Info, ProcessCollector, generate_latest
+
+from syncd import __version__
+from syncd.clock import SECOND
+from syncd.daemon.board import Board, State, SyncView, Totals
+from syncd.model import Status
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+Value = float | None  # None: no sample
+
+
+@dataclass(frozen=True, slots=True)
+class _Metric:
+    name: str
+    kind: str  # counter | gauge
+    help: str
+    value: Callable[[SyncView, Totals], Value]
+
+
+def _seconds(micros: int | None) -> Value:
+    return None if micros is None else micros / SECOND
+
+
+_OF_A_SYNC = (
+    _Metric("last_success_timestamp_seconds", "gauge", "Start of the last Run that ended ok.", lambda v, _: _seconds(v.since)),
+    _Metric("last_run_timestamp_seconds", "gauge", "End of the last Run.", lambda v, _: _seconds(v.last.finished_at if v.last else None)),
+    _Metric("oldest_unsynced_change_seconds", "gauge", "Age of the oldest change not yet safe, at most.", lambda v, _: v.lag),
+    _Metric("running", "gauge", "1 while a Run goes on.", lambda v, _: v.state is State.RUNNING),
+    _Metric("guard_tripped", "gauge", "1 while the Guard holds deletions back.", lambda v, _: bool(v.last and v.last.status is Status.GUARDED)),
+    _Metric("runs_failed_in_a_row", "gauge", "Runs since the last one that did not fail.", lambda v, _: v.failed_in_a_row),
+    _Metric("collections", "gauge", "Collections backed up.", lambda v, _: v.collections),
+    _Metric("tasks", "gauge", "Tasks backed up.", lambda v, _: v.tasks),
+    _Metric("tasks_failing", "gauge", "Tasks that are not in the Target as they are in the Source.", lambda v, _: v.failing),
+    _Metric("tasks_written_total", "counter", "New and changed tasks put into the Target.", lambda _, t: t.written),
+    _Metric("bytes_written_total", "counter", "Bytes put into the Target.", lambda _, t: t.bytes_written),
+    _Metric("deletions_total", "counter", "Files trashed or deleted.", lambda _, t: t.deletions),
+    _Metric("failures_total", "counter", "Tasks that failed, counted in each Run.", lambda _, t: t.failures),
+    _Metric("source_requests_total", "counter", "Requests to the Source, every try.", lambda _, t: t.source_requests),
+    _Metric("target_requests_total", "counter", "Requests to the Target, every try.", lambda _, t: t.target_requests),
+    _Metric("hooks_total", "counter", "Webhook calls taken.", lambda _, t: t.hooks),
+    _Metric("hooks_refused_total", "counter", "Webhook calls refused.", lambda _, t: t.hooks_refused),
+)
+_ENDS = tuple(status.value for status in Status)
+
+
+class Metrics:
+    """The daemon's metrics; `text` may be called from any thread."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._process = CollectorRegistry()
+        ProcessCollector(registry=self._process)
+        Info("syncd_build", "The syncd that runs.", registry=self._process).info({"version": __version__, "python": platform.python_version()})
+
+    def text(self) -> bytes:
+        """Everything, in Prometheus' text format 0.0.4."""
+        return "".join((*self._of_daemon(), *self._of_syncs())).encode() + generate_latest(self._process)
+
+    def _of_daemon(self) -> Iterator[str]:
+        waiting, running = self._board.queue()
+        config = self._board.config()
+        yield _one("ready", "1 when the daemon can be relied on, as /readyz says.", not self._board.unready())
+        yield _one("runs_waiting", "Runs that wait for a worker.", waiting)
+        yield _one("runs_going_on", "Runs that go on.", running)
+        yield _one("config_last_reload_successful", "0 when the newest edit of the config was not taken.", not config.problems)
+        yield _one("config_last_reload_success_timestamp_seconds", "When the config in force was read.", config.loaded_at / SECOND)
+
+    def _of_syncs(self) -> Iterator[str]:
+        rows = [(_escape(view.name), view, self._board.totals(view.name)) for view in self._board.syncs()]
+        for metric in _OF_A_SYNC:
+            yield _head(metric.name, metric.kind, metric.help)
+            start, value = f'syncd_{metric.name}{{sync="', metric.value
+            yield from (f'{start}{name}"}} {float(number)}\n' for name, view, totals in rows if (number := value(view, totals)) is not None)
+        yield from _runs(rows)
+
+
+def _runs(rows: Sequence[tuple[str, SyncView, Totals]]) -> Iterator[str]:
+    yield _head("runs_total", "counter", "Runs that ended, by how they ended.")
+    for name, _, totals in rows:  # all four from the start, or the first failure would be no increase
+        yield from (f'syncd_runs_total{{sync="{name}",status="{status}"}} {float(totals.runs.get(status, 0))}\n' for status in _ENDS)
+
+
+def _one(name: str, text: str, value: float) -> str:
+    return f"{_head(name, 'gauge', text)}syncd_{name} {float(value)}\n"
+
+
+def _head(name: str, kind: str, text: str) -> str:
+    return f"# HELP syncd_{name} {text}\n# TYPE syncd_{name} {kind}\n"
+
+
+def _escape(label: str) -> str:
+    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

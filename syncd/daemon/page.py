@@ -1,0 +1,183 @@
+"""The page: every Sync at a glance, and one page for each of them, as HTML that needs no JavaScript.
+
+Rules: each value goes through the template's escaping, none is marked safe; what needs a person comes first; a state is a word, a shape and a
+colour, never a colour alone; 100 Syncs a page, so that it stays quick with thousands. Refuses to know how Syncs run: it shows the Board.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import mimetypes
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from urllib.parse import quote, urlencode
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from syncd import __version__
+from syncd.clock import SECOND, format_time
+from syncd.daemon.board import Board, State, SyncView
+from syncd.model import RunRecord, Status
+
+PAGE = 100  # Syncs
+HISTORY, FAILURES, BARS = 50, 100, 24  # Runs and failed tasks on the page of a Sync; Runs in a sparkline
+_QUERY = 200  # characters of a filter
+_URGENT = {State.GUARDED: 0, State.FAILED: 1, State.PARTIAL: 2}
+_WORDS = {
+    State.GUARDED: "needs a person", State.FAILED: "failed", State.PARTIAL: "tasks failed", State.RUNNING: "running", State.OK: "ok",
+    State.NEVER: "never run",
+}  # fmt: skip
+_FAULTS = {
+    404: ("Nothing here", "There is no such page. A Sync that was renamed or removed from the config is gone from here too; its backup is not."),
+    405: ("Not this way", "This address takes another method."),
+    503: ("No answer right now", "syncd could not look this up."),
+    500: ("That went wrong", "syncd made a mistake while answering. Backups go on; the log says more."),
+}
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Static:
+    """A file the page is made of, and its media type."""
+
+    data: bytes
+    type: str
+
+
+def _static() -> dict[str, Static]:
+    names = ("style.css", "page.js", "icon.svg")
+    folder = resources.files("syncd.daemon") / "templates"
+    return {name: Static((folder / name).read_bytes(), mimetypes.guess_type(name)[0] or "") for name in names}
+
+
+STATIC = _static()
+
+
+class Page:
+    """Renders; from any thread."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        env = Environment(loader=PackageLoader("syncd.daemon"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        env.filters |= {"span": span, "ago": ago, "utc": utc, "iso": format_time, "path": _path, "size": size, "spark": spark}
+        content = b"".join(file.data for file in STATIC.values())
+        env.globals |= {"words": _WORDS, "version": __version__, "build": hashlib.sha256(content).hexdigest()[:12], "State": State, "Status": Status}
+        self._templates = {name: env.get_template(f"{name}.html") for name in ("index", "sync", "fault")}
+
+    def index(self, query: Mapping[str, str]) -> str:
+        """Every Sync, or those that `q` (part of a name, Source or Target) and `state` select; `page` counts from 1."""
+        everything = self._board.syncs()
+        text, state = query.get("q", "")[:_QUERY].strip(), query.get("state", "")
+        found = sorted((view for view in everything if _matches(view, text, state)), key=urgency)
+        pages = max(1, math.ceil(len(found) / PAGE))
+        number = min(pages, int(page)) if (page := query.get("page", ""))[:6].isdecimal() and len(page) < len("1000000") else 1
+        shown = found[max(0, number - 1) * PAGE :][:PAGE]
+        counts = Counter(view.state for view in everything)
+        return self._templates["index"].render(
+            now=self._board.now(), config=self._board.config(), unready=self._board.unready(), queue=self._board.queue(),
+            total=len(everything), urgent=sum(urgency(view) < len(_URGENT) for view in everything), tasks=sum(view.tasks for view in everything),
+            counts=[(state, counts[state]) for state in _WORDS if counts[state]], found=len(found), rows=shown, q=text, state=state,
+            page=number, pages=pages, link=lambda **change: "?" + urlencode({"q": text, "state": state} | change),
+            runs={view.name: self._board.runs(view.name, BARS) for view in shown},
+            guards=[(view, self._board.confirm_command(view.name)) for view in shown if guarded(view)],
+        )  # fmt: skip
+
+    def sync(self, name: str) -> str | None:
+        """One Sync; None when there is no such."""
+        view = self._board.sync(name)
+        if view is None:
+            return None
+        return self._templates["sync"].render(
+            now=self._board.now(), config=self._board.config(), unready=self._board.unready(), view=view, guarded=guarded(view),
+            command=self._board.confirm_command(name), runs=self._board.runs(name, HISTORY), failures=self._board.failures(name, FAILURES),
+        )  # fmt: skip
+
+    def fault(self, status: int, words: str = "") -> str:
+        """What a person reads instead of an error's name."""
+        title, text = _FAULTS.get(status, _FAULTS[500])
+        return self._templates["fault"].render(title=title, text=words or text, status=status)
+
+
+def _matches(view: SyncView, text: str, state: str) -> bool:
+    searched = f"{view.name} {view.source} {view.target}".casefold()
+    return (not state or view.state == state) and all(part in searched for part in text.casefold().split())
+
+
+def urgency(view: SyncView) -> int:
+    """Smaller comes first: what needs a person, what failed, the rest. A Run that goes on does not hide how the last one ended."""
+    state = State(view.last.status) if view.state is State.RUNNING and view.last and view.last.status else view.state
+    return _URGENT.get(state, len(_URGENT))
+
+
+def guarded(view: SyncView) -> bool:
+    """Whether its Guard holds deletions back, also while the next Run goes on."""
+    return view.last is not None and view.last.status is Status.GUARDED
+
+
+def span(seconds: float) -> str:
+    """`3 h 20 min`: the two largest units."""
+    left = max(0, round(seconds))
+    parts = []
+    for unit, length in _UNITS:
+        count, left = divmod(left, length)
+        parts.append(f"{count} {unit}" if count else "")
+    first = next((at for at, part in enumerate(parts) if part), len(parts) - 1)
+    return " ".join(filter(None, parts[first : first + 2])) or "0 s"
+
+
+def ago(at: int, now: int) -> str:
+    """`12 s ago`, `in 12 s`."""
+    seconds = (now - at) / SECOND
+    words = span(abs(seconds) if abs(seconds) < 60 else abs(seconds) // 60 * 60)  # noqa: PLR2004 - from a minute on nobody counts seconds
+    return "now" if abs(seconds) < 1 else f"{words} ago" if seconds > 0 else f"in {words}"
+
+
+def utc(at: int) -> str:
+    """`2026-11-20 12:00:05 UTC`."""
+    return format_time(at)[:19].replace("T", " ") + " UTC"
+
+
+def size(count: float) -> str:
+    """`1.2 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:  # noqa: PLR2004 - decimal units
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"  # noqa: PLR2004 - three digits are enough
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _path(name: str) -> str:
+    return quote(name, safe="")
+
+
+@dataclass(frozen=True, slots=True)
+class Spark:
+    """The last Runs as a drawing of 120 by 28: one path for each status, and what it shows in words."""
+
+    paths: Mapping[str, str]
+    label: str
+
+
+def spark(runs: Sequence[RunRecord]) -> Spark:
+    """A bar for each Run that ended, the newest at the right: up for what it changed (logarithmic), and below the line when it did not end well."""
+    ended = [run for run in runs if run.status is not None][:BARS][::-1]
+    changed = [_changed(run.report) for run in ended]
+    most, paths = math.log1p(max(changed, default=0)) or 1.0, dict[str, str]()
+    for at, (run, count) in enumerate(zip(ended, changed, strict=True), start=BARS - len(ended)):
+        up = 1 + round(17 * math.log1p(count) / most)
+        bad = "" if run.status is Status.OK else f"M{at * 5 + 2} 21v6"
+        paths[str(run.status)] = paths.get(str(run.status), "") + f"M{at * 5 + 2} 19v-{up}" + bad
+    ends = Counter(str(run.status) for run in ended)
+    words = ", ".join(f"{count} {status}" for status, count in ends.most_common())
+    return Spark(paths, f"Last {len(ended)} Runs: {words}. At most {max(changed):,} changed files in one." if ended else "No Run has ended yet.")
+
+
+def _changed(report: Mapping[str, object]) -> int:
+    return sum(_numbers(report.get(key) for key in ("written", "healed", "trashed", "deleted")))
+
+
+def _numbers(values: Iterable[object]) -> Iterable[int]:
+    return (value for value in values if isinstance(value, int))

@@ -1,0 +1,199 @@
+"""The daemon's HTTP surface: which address answers what, to whom, with which headers.
+
+| path | who may ask | answer |
+|---|---|---|
+| `/`, `/syncs/<name>`, `/static/*`, `/metrics` | the user, when `http.username` is set | the page, its parts, Prometheus' text |
+| `/healthz` | everybody | 200 while the process lives |
+| `/readyz` | everybody; the reasons only for the user | 200 or 503 |
+| `POST /hooks/<name>` | who proves the Sync's own secret | see `hooks` |
+
+Rules: nothing here changes anything but a hook's wake-up; an answer holds no secret and no annotation; a fault is one calm page, its traceback goes
+to the log. On a loopback address without a password only requests that name no foreign host are answered: else a web page that its owner
+lets resolve to 127.0.0.1 could read this one (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import ipaddress
+import logging
+import socket
+import threading
+from collections.abc import Mapping
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from syncd.config.shape import Http
+from syncd.daemon.board import Board
+from syncd.daemon.hooks import Hooks
+from syncd.daemon.metrics import CONTENT_TYPE, Metrics
+from syncd.daemon.page import STATIC, Page
+from syncd.errors import SyncdError
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_OPEN = {"/healthz", "/readyz"}
+_FOREVER = "private, max-age=31536000, immutable"  # the address of a static file changes with its content
+_STOPPING = 2  # seconds that answers under way may still take
+
+log = logging.getLogger("syncd.web")
+
+
+class Server:
+    """The running server, in its own thread. address: host and port that it is really bound to."""
+
+    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+        host, port = listener.getsockname()[:2]
+        self.address: tuple[str, int] = (host, port)
+        config = uvicorn.Config(
+            app, http="h11", loop="asyncio", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False, proxy_headers=False,
+            timeout_graceful_shutdown=_STOPPING,
+        )  # fmt: skip
+        self._server = uvicorn.Server(config)
+        self._listener = listener
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), name="http", daemon=True)
+        self._thread.start()  # calls that come before it serves wait in the listener's queue
+
+    def stop(self) -> None:
+        """Take no more calls, let those under way end, free the address."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._listener.close()
+
+
+def serve(board: Board, http: Http) -> Server:
+    """Answer at `http.listen`. Raises SyncdError when the address can't be had."""
+    host, _, port = http.listen.rpartition(":")
+    listener = _listen(host.strip("[]"), int(port), http.listen)
+    loopback = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+    if not loopback and not http.username:
+        log.warning("http: %s is open to whoever reaches it: set http.username and http.password, or listen at 127.0.0.1", http.listen)
+    return Server(_Gate(_Site(board, http).app, http, check_host=loopback and not http.username), listener)
+
+
+def _listen(host: str, port: int, text: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = family is socket.AF_INET6 and socket.has_dualstack_ipv6()
+    try:
+        return socket.create_server((host, port), family=family, backlog=256, dualstack_ipv6=both)
+    except OSError as error:
+        raise SyncdError(f"http: can't listen at {text}: {error.strerror}; end what uses it, or give another address in the config") from error
+
+
+class _Site:
+    """What each path answers."""
+
+    def __init__(self, board: Board, http: Http) -> None:
+        self._board = board
+        self._http = http
+        self._page, self._metrics = Page(board), Metrics(board)
+        routes = [
+            Route("/healthz", self._healthz), Route("/readyz", self._readyz), Route("/metrics", self._scrape),
+            Route("/", self._index), Route("/syncs/{name:path}", self._sync), Route("/static/{name}", self._static),
+            Route("/hooks/{name:path}", Hooks(board).take, methods=["POST"]),
+        ]  # fmt: skip
+        self.app = Starlette(routes=routes, exception_handlers={HTTPException: self._fault, SyncdError: self._trouble, Exception: self._fault})
+
+    async def _healthz(self, _: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    def _readyz(self, request: Request) -> Response:
+        reasons = list(self._board.unready())
+        status = 503 if reasons else 200
+        if not known(self._http, request.headers):
+            return PlainTextResponse("not ready\n" if reasons else "ready\n", status)
+        if "text/html" in request.headers.get("Accept", ""):
+            return PlainTextResponse("\n".join(["not ready:", *reasons] if reasons else ["ready"]) + "\n", status)
+        return JSONResponse({"ready": not reasons, "reasons": reasons}, status)
+
+    def _scrape(self, _: Request) -> Response:
+        return Response(self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    def _index(self, request: Request) -> Response:
+        return HTMLResponse(self._page.index(request.query_params))
+
+    def _sync(self, request: Request) -> Response:
+        html = self._page.sync(request.path_params["name"])
+        return HTMLResponse(html or self._page.fault(404), 200 if html else 404)
+
+    def _static(self, request: Request) -> Response:
+        if file := STATIC.get(request.path_params["name"]):
+            return Response(file.data, media_type=file.type, headers={"Cache-Control": _FOREVER})
+        raise HTTPException(404)
+
+    def _fault(self, _: Request, error: Exception) -> Response:
+        status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
+        return HTMLResponse(self._page.fault(status), status, headers)
+
+    def _trouble(self, _: Request, error: Exception) -> Response:
+        return HTMLResponse(self._page.fault(503, str(error)), 503)
+
+
+class _Gate:
+    """Around everything, faults included: who may ask, and the headers that each answer has."""
+
+    def __init__(self, app: ASGIApp, http: Http, *, check_host: bool) -> None:
+        self._app = app
+        self._http = http
+        self._check_host = check_host
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_on(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        everybody = scope["path"] in _OPEN or scope["path"].startswith("/hooks/")
+        refusal = None if everybody else self._refusal(Headers(scope=scope))
+        await (refusal or self._app)(scope, receive, send_on)
+
+    def _refusal(self, headers: Mapping[str, str]) -> Response | None:
+        if self._check_host and not _own_host(headers.get("host", "")):
+            words = "This page answers only at its own address. Behind a proxy, set http.username and http.password in the config.\n"
+            return PlainTextResponse(words, 421)
+        if not known(self._http, headers):
+            asks = {"WWW-Authenticate": 'Basic realm="syncd", charset="UTF-8"'}
+            return PlainTextResponse("syncd asks for a user name and a password.\n", 401, asks)
+        return None
+
+
+def known(http: Http, headers: Mapping[str, str]) -> bool:
+    """Whether the user asks, or everybody may. Both parts are always compared, in constant time."""
+    if not http.username:
+        return True
+    scheme, _, word = headers.get("authorization", "").partition(" ")
+    try:
+        user, _, password = base64.b64decode(word if scheme.lower() == "basic" else "", validate=True).partition(b":")
+    except (binascii.Error, ValueError):
+        return False
+    right = http.password.get_secret_value() if http.password else ""
+    return hmac.compare_digest(user, http.username.encode()) & hmac.compare_digest(password, right.encode()) and bool(right)
+
+
+def _own_host(host: str) -> bool:
+    """Whether a Host header names an address or a name without dots: nobody outside can make such a name resolve to this machine."""
+    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return bool(name) and "." not in name
+    return True

@@ -1,0 +1,140 @@
+"""A Board whose answers a test writes down, and a sample of every state that the page can show.
+
+It runs nothing: `wake` and `count_hook` only remember.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from syncd.clock import SECOND, parse_time
+from syncd.daemon.board import ConfigState, State, SyncView, Totals, Woken
+from syncd.model import Failure, Kind, RunRecord, Status
+from syncd.run.job import Progress
+
+NOW = parse_time("2026-11-20T12:00:00Z")
+MINUTE = 60 * SECOND
+HOSTILE = "<script>alert(1)</script>"
+SECRET = "s3cret-of-the-hook"
+
+
+@dataclass
+class FakeBoard:
+    """Views are looked up by name; the rest may be changed at will."""
+
+    views: Sequence[SyncView] = ()
+    histories: Mapping[str, Sequence[RunRecord]] = field(default_factory=dict)
+    failing: Mapping[str, Sequence[Failure]] = field(default_factory=dict)
+    counted: dict[str, Totals] = field(default_factory=dict)
+    state: ConfigState = field(default_factory=lambda: ConfigState("/etc/syncd/syncd.yaml", NOW - 60 * MINUTE))
+    waiting: tuple[int, int] = (0, 1)
+    reasons: Sequence[str] = ()
+    secrets: dict[str, str] = field(default_factory=dict)
+    clock: int = NOW
+    woken: list[str] = field(default_factory=list)
+    taken: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def now(self) -> int:
+        return self.clock
+
+    def syncs(self) -> Sequence[SyncView]:
+        return self.views
+
+    def sync(self, name: str) -> SyncView | None:
+        return next((view for view in self.views if view.name == name), None)
+
+    def runs(self, name: str, limit: int) -> Sequence[RunRecord]:
+        return self.histories.get(name, ())[:limit]
+
+    def failures(self, name: str, limit: int) -> Sequence[Failure]:
+        return self.failing.get(name, ())[:limit]
+
+    def totals(self, name: str) -> Totals:
+        return self.counted.get(name, Totals({}))
+
+    def config(self) -> ConfigState:
+        return self.state
+
+    def queue(self) -> tuple[int, int]:
+        return self.waiting
+
+    def unready(self) -> Sequence[str]:
+        return self.reasons
+
+    def hook_secret(self, name: str) -> str | None:
+        return self.secrets.get(name)
+
+    def wake(self, name: str) -> Woken:
+        self.woken.append(name)
+        return Woken.UNKNOWN if self.sync(name) is None else Woken.COALESCED if self.woken.count(name) > 1 else Woken.STARTED
+
+    def count_hook(self, name: str, *, refused: bool) -> None:
+        (self.refused if refused else self.taken)[name] += 1
+
+    def confirm_command(self, name: str) -> str:
+        view = self.sync(name)
+        plan_id = view.last.report.get("plan_id") if view and view.last else ""
+        return f"syncd sync {name} --confirm-deletes {plan_id} -c {self.state.path}" if plan_id else ""
+
+
+def run(name: str, status: Status | None = Status.OK, *, ago: int = 1, took: float = 1.4, **report: object) -> RunRecord:
+    """A Run that started `ago` minutes before NOW, as the Checkpoint tells of it."""
+    started = NOW - ago * MINUTE
+    counts = dict.fromkeys(("written", "healed", "trashed", "deleted", "bytes_written", "failed_count"), 0)
+    told = {"unchanged": 12, "seconds": took, "error": "", "guard": "", **counts, **report}
+    ended = None if status is None else started + int(took * SECOND)
+    return RunRecord(name, f"{started}-1", Kind.INCREMENTAL, started, ended, status, {} if status is None else told)
+
+
+def view(name: str, state: State = State.OK, last: RunRecord | None = None, **changes: object) -> SyncView:
+    """A Sync whose fields are as that state leaves them, but for `changes`."""
+    usual: dict[str, object] = {"next_at": NOW + MINUTE // 2, "collections": 3, "tasks": 12_480, "lag": 0.0, "since": NOW - MINUTE}
+    if state is State.NEVER:
+        usual |= {"collections": 0, "tasks": 0, "lag": None, "since": None}
+    elif last is None:
+        last = run(name, Status.OK if state is State.RUNNING else Status(state.value))
+    return SyncView(name, "studio", "s3://labels/backups", "every 60s", state, last, **(usual | changes))  # type: ignore[arg-type]  # fields by name
+
+
+def history(name: str, length: int = 24, bad: Sequence[int] = (), status: Status = Status.FAILED) -> list[RunRecord]:
+    """So many Runs, newest first, of which those numbered `bad` did not end ok."""
+    sizes = (0, 3, 0, 40, 7, 0, 950, 2, 12, 0, 1)
+    made = []
+    for n in range(length):
+        ended = status if n in bad else Status.OK
+        written = sizes[(n + len(name)) % len(sizes)]
+        made.append(run(name, ended, ago=1 + n * 5, written=written, bytes_written=written * 2300, took=0.4 + written / 30))
+    return made
+
+
+def sample(extra: int = 0) -> FakeBoard:
+    """One Sync of each state, one with a hostile name, and `extra` good ones."""
+    guard = "it would delete 1,204 of 1,250 tasks of “Street scenes” (project 12), more than max_delete allows"
+    guarded = run("street-scenes", Status.GUARDED, guard=guard, plan_id="9f3c1a7be02d", exit_code=20)
+    token = "studio: 401 for https://studio.example.com: the token is refused; make a new one and put it into the config"
+    refused = run("xray-chest", Status.FAILED, ago=3, error=token)
+    some = run("invoices", Status.PARTIAL, failed_count=3, written=40)
+    hostile = run(HOSTILE, Status.FAILED, error=f"project {HOSTILE} can't be read: <img src=x onerror=alert(2)>")
+    progress = Progress("31", "Satellite tiles 2026", 1_000_000, 412_300, 411_950, 0, 1_900_000_000)
+    views = [
+        view("cats"),
+        view("street-scenes", State.GUARDED, guarded, lag=60.0),
+        view("satellite", State.RUNNING, run("satellite", ago=70), running_since=NOW - 9 * MINUTE, progress=progress, next_at=None, lag=4_300.0),
+        view("xray-chest", State.FAILED, refused, failed_in_a_row=7, lag=2_520.0, since=NOW - 42 * MINUTE),
+        view("invoices", State.PARTIAL, some, failing=3, lag=900.0),
+        view("new-project", State.NEVER),
+        view("by-hand", State.NEVER, next_at=None),
+        view(HOSTILE, State.FAILED, hostile, failing=2, lag=180.0, failed_in_a_row=1),
+        *(view(f"team-{n:03}.images", tasks=n * 37) for n in range(extra)),
+    ]
+    bad = {"street-scenes": (0, 1), "xray-chest": tuple(range(7)), "invoices": (0,), HOSTILE: (0, 3)}
+    ends = {"street-scenes": Status.GUARDED, "invoices": Status.PARTIAL}
+    histories = {v.name: [v.last, *history(v.name, bad=bad.get(v.name, ()), status=ends.get(v.name, Status.FAILED))[1:]] for v in views if v.last}
+    failing = {
+        "invoices": [Failure("7", str(n), "the Target answered 403 for this key: AccessDenied", about=None) for n in (1041, 1042, 2207)],
+        HOSTILE: [Failure("1", HOSTILE, "<b>not text</b>"), Failure("1", None, "page 3 broke off")],
+    }
+    return FakeBoard(views, histories, failing, secrets={"cats": SECRET, HOSTILE: SECRET})
