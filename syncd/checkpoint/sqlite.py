@@ -29,9 +29,6 @@ from syncd.model import Collection, CollectionState, Event, Failure, Kind, Op, R
 
 _RUNS = 1_000  # history kept per Sync
 _FAILURES = 100  # shown in a Run's stored Report; all that fail now stand in their own table
-_CHUNK = 10_000  # events removed per transaction
-_PAGES = 1_000  # file pages given back per transaction
-_SPARE = 64  # free pages that are kept for the next Run
 
 _PUT = f"""INSERT INTO entry (collection, {ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET (created_at, last_activity, counters, tasks, annotations, predictions, digest, size, etag, drafts, kept) =
@@ -133,7 +130,6 @@ class SqliteCheckpoint:
             bump = "INSERT INTO sync (name, epoch) VALUES (?, 1) ON CONFLICT DO UPDATE SET epoch = epoch + 1 RETURNING epoch"
             ((epoch,),) = db.execute(bump, (sync,)).fetchall()
             db.execute("INSERT INTO run (sync, id, kind, started_at) VALUES (?, ?, ?, ?)", (sync, run_id, kind, at))
-        self._sweep(sync)
         return Lease(sync, run_id, epoch)
 
     def commit(self, lease: Lease, collection: str, commit: Commit) -> None:
@@ -166,7 +162,7 @@ class SqliteCheckpoint:
             if kind == Kind.FULL and report.status != Status.FAILED:
                 db.execute("UPDATE sync SET last_full = ? WHERE name = ?", (started_at, lease.sync))
             # Runs whose feed is not written yet stay, whatever their age.
-            prune = """DELETE FROM run WHERE sync = ? AND events = cleared
+            prune = """DELETE FROM run WHERE sync = ? AND NOT EXISTS (SELECT 1 FROM event WHERE run = run.no)
                 AND no <= (SELECT no FROM run WHERE sync = ? ORDER BY no DESC LIMIT 1 OFFSET ?)"""
             db.execute(prune, (lease.sync, lease.sync, _RUNS))
 
@@ -198,45 +194,20 @@ class SqliteCheckpoint:
 
     def pending_feeds(self, sync: str) -> list[str]:
         with self._read() as db:
-            return [run_id for (run_id,) in db.execute("SELECT id FROM run WHERE sync = ? AND events > cleared ORDER BY no", (sync,))]
+            query = "SELECT id FROM run WHERE sync = ? AND EXISTS (SELECT 1 FROM event WHERE run = run.no) ORDER BY no"
+            return [run_id for (run_id,) in db.execute(query, (sync,))]
 
     def events(self, sync: str, run_id: str) -> Iterator[Event]:
         with self._read() as db:
-            run = db.execute("SELECT no, cleared FROM run WHERE sync = ? AND id = ?", (sync, run_id)).fetchone()
-        if run is None:
-            return
-        for row in pages(self._read, f"SELECT {_EVENT}, no FROM event WHERE run = ? AND no > ? ORDER BY no", run[:1], run[1]):
+            run = db.execute("SELECT no FROM run WHERE sync = ? AND id = ?", (sync, run_id)).fetchone()
+        for row in pages(self._read, f"SELECT {_EVENT}, no FROM event WHERE run = ? AND no > ? ORDER BY no", run, 0) if run else ():
             op, why, project, task, digest, last_activity, at, _no = row
             yield Event(Op(op), Why(why), unpack(project), None if task is None else task_of(task), digest, last_activity, at)
 
     def clear_events(self, lease: Lease, run_id: str) -> None:
-        # The one update drops them all; the rows follow in pieces. A crash between leaves rows that count for nothing, swept by the next Run:
-        # half of a feed must never be written over a whole one.
+        # In one transaction, half a second for a million: half of a feed must never be written over a whole one.
         with self._write(lease) as db:
-            db.execute("UPDATE run SET cleared = events WHERE sync = ? AND id = ?", (lease.sync, run_id))
-        self._sweep(lease.sync)
-
-    def _sweep(self, sync: str) -> None:
-        """Remove the rows of cleared events and give their pages back, in transactions small enough to keep others waiting for moments only."""
-        find = """SELECT no, min(cleared, ? + (SELECT min(e.no) FROM event e WHERE e.run = run.no)) FROM run
-            WHERE sync = ? AND cleared > 0 AND EXISTS (SELECT 1 FROM event e WHERE e.run = run.no AND e.no <= cleared)"""
-        while True:
-            with self._write(None) as db:
-                runs = db.execute(find, (_CHUNK, sync)).fetchall()
-                db.executemany("DELETE FROM event WHERE run = ? AND no <= ?", runs)
-            if not runs:
-                break
-        self._give_back()
-
-    def _give_back(self) -> None:
-        while True:
-            with sqlite_file.translated(self._path), self._writing:
-                db = self._writing_connection()
-                ((free,),) = db.execute("PRAGMA freelist_count").fetchall()
-                if free <= _SPARE:
-                    return
-                # A script, since `execute` takes one step of this statement only, which is one page.
-                db.executescript(f"PRAGMA incremental_vacuum({min(free - _SPARE, _PAGES)})")
+            db.execute("DELETE FROM event WHERE run = (SELECT no FROM run WHERE sync = ? AND id = ?)", (lease.sync, run_id))
 
     def runs(self, sync: str, limit: int) -> list[RunRecord]:
         with self._read() as db:
@@ -312,11 +283,11 @@ def _record_notes(db: sqlite3.Connection, no: int, commit: Commit) -> None:
 def _record_events(db: sqlite3.Connection, lease: Lease, events: Sequence[Event]) -> None:
     if not events:
         return
-    count = "UPDATE run SET events = events + ? WHERE sync = ? AND id = ? RETURNING no, events"
-    ((run, last),) = db.execute(count, (len(events), lease.sync, lease.run_id)).fetchall()
+    find = "SELECT no, (SELECT coalesce(max(e.no), 0) FROM event e WHERE e.run = run.no) FROM run WHERE sync = ? AND id = ?"
+    ((run, last),) = db.execute(find, (lease.sync, lease.run_id)).fetchall()
     rows = [
         (run, no, e.op, e.why, pack(e.project), None if e.task is None else key_of(e.task), e.digest, e.last_activity, e.at)
-        for no, e in enumerate(events, last - len(events) + 1)
+        for no, e in enumerate(events, last + 1)
     ]
     db.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 

@@ -41,10 +41,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE failure (collection INTEGER NOT NULL, task NOT NULL, error BLOB NOT NULL, last_activity INTEGER,
            PRIMARY KEY (collection, task)) WITHOUT ROWID""",
         "CREATE TABLE note (collection INTEGER NOT NULL, name BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (collection, name)) WITHOUT ROWID",
-        # events: number of the last one committed; cleared: number of the last one that stands in a durable feed.
         """CREATE TABLE run (no INTEGER PRIMARY KEY, sync TEXT NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL, started_at INTEGER NOT NULL,
-           finished_at INTEGER, status TEXT, report TEXT NOT NULL DEFAULT '{}',
-           events INTEGER NOT NULL DEFAULT 0, cleared INTEGER NOT NULL DEFAULT 0, UNIQUE (sync, id))""",
+           finished_at INTEGER, status TEXT, report TEXT NOT NULL DEFAULT '{}', UNIQUE (sync, id))""",
         "CREATE INDEX run_sync ON run (sync)",
         """CREATE TABLE event (run INTEGER NOT NULL, no INTEGER NOT NULL, op TEXT NOT NULL, why TEXT NOT NULL, project BLOB NOT NULL, task,
            digest BLOB NOT NULL, last_activity INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (run, no)) WITHOUT ROWID""",
@@ -182,7 +180,7 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
 
 def _migrate(db: sqlite3.Connection, path: Path) -> None:
     version = _version(db, path)
-    db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts only before the first table: events come and go, their pages are given back
+    db.execute("PRAGMA auto_vacuum = FULL")  # counts only before the first table: events come and go, their pages are given back
     (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise CheckpointError(f"the disk of the Checkpoint {path} can't hold a write-ahead log: give a `state:` on a local disk")
