@@ -1,7 +1,7 @@
-"""A stand-in for Labelbox that the vendor's own SDK exports from: the GraphQL wire protocol of SDK 7.17, in memory, for tests that need trouble on demand.
+"""A stand-in for Labelbox: the wire protocol that the vendor's SDK 7.17 speaks, in memory, for tests that need trouble on demand.
 
-`tests/contract/test_labelbox_sdk.py` shows that the SDK takes it for the real one. What the real server does beyond what the SDK and the documents tell
-is a reading of facts, never observed. A test's manual:
+`tests/contract/test_labelbox_sdk.py` shows that the SDK takes it for the real one. What neither SDK nor documents tell of the server is a guess here,
+on the side that is harder for a client. A test's manual:
 
     with Labelbox() as box:
         box.clock = lambda: 1_700_000_000_000_000          microseconds; dates everything, the Date header too
@@ -18,7 +18,7 @@ is a reading of facts, never observed. A test's manual:
         box.files.chunk_size = 1000                        files end anywhere, in a character too
         cats.virtual = 200_000                             more data rows, made from their number when asked for: no memory, any number
 
-`python -m tests.fakes.labelbox N` serves a project of N such rows until stdin closes, in a process of its own; it prints the address, the key and the id.
+`python -m tests.fakes.labelbox N` serves a project of N such rows until stdin closes, in a process of its own, and prints address, key and id.
 """
 
 from __future__ import annotations
@@ -127,12 +127,11 @@ class Labelbox(World):
     def _refusal(self, request: Request) -> Answer | None:
         if request.headers.get("Authorization") != f"Bearer {self.key}":
             return faults.errors("AUTHENTICATION_ERROR", "Invalid API key", 401)
-        minute = self.clock() // _MINUTE
-        asked = sum(call.at // _MINUTE == minute and call.names[0] != "file" for call in self.log)
-        if self.per_minute is not None and asked > self.per_minute:
-            left = (minute + 1) * _MINUTE - self.clock()
-            return faults.rate_limited(str(-(-left // 1_000_000)))(Answer)
-        return None
+        if self.per_minute is None:
+            return None
+        minute, passed = divmod(self.clock(), _MINUTE)
+        asked = sum(call.at // _MINUTE == minute and call.names[0] not in {"file", "frames_file"} for call in self.log)
+        return faults.rate_limited(str(-((passed - _MINUTE) // 1_000_000)))(Answer) if asked > self.per_minute else None
 
     def _graphql(self, operation: Any, variables: Mapping[str, Any]) -> Answer:
         box = Box(self, self.exports, self.files, self._api.url)

@@ -1,6 +1,7 @@
 """Exports of the stand-in for Labelbox: what a mutation selects, the task it makes, and the files that hold its lines.
 
-A file ends where its size says, in the middle of a line or of a character. What an export holds is decided when it is started, as the index sees it then.
+A file ends where its size says, in the middle of a line or of a character. What an export holds is decided when it is started, as the index sees it
+then.
 """
 
 from __future__ import annotations
@@ -135,10 +136,11 @@ class Exports:
             raise Refused("GRAPHQL_VALIDATION_FAILED", f'Variable "$input" got invalid value: {sorted(unknown) or sorted(given)}', 400)
         scope = filters.get(MUTATIONS[mutation], "") if MUTATIONS[mutation] else ""
         project = scope if mutation == "exportDataRowsInProject" else ""
-        home = self._scope(mutation, scope, filters)
+        tests = [self._scope(mutation, scope, filters), *self._tests(mutation, project, filters)]
+        projects, runs = self._parts(mutation, scope, params)
         self._refuse_too_many(project)
         task = self._task(mutation, project, given.get("taskName") or "", user)
-        self._fill(task, [home, *self._tests(mutation, project, filters)], self._wanted(mutation, scope, params, task, api), filters)
+        self._fill(task, tests, Wanted(params, task.id, api, projects, runs, bool(params.get("includePredictions")), self.frames_as_url), filters)
         return task
 
     def _task(self, mutation: str, project: str, name: str, user: str) -> Export:
@@ -167,20 +169,16 @@ class Exports:
             return lambda _, state: world.slices[scope].where(state)
         return (lambda _, state: scope in state.runs) if key else (lambda *_: True)
 
-    def _wanted(self, mutation: str, scope: str, params: Mapping[str, Any], task: Export, api: str) -> Wanted:
-        projects: Sequence[str] | None = None
-        runs: Sequence[str] | None = None
+    def _parts(self, mutation: str, scope: str, params: Mapping[str, Any]) -> tuple[Sequence[str] | None, Sequence[str] | None]:
+        """Of which projects and of which model runs it tells."""
         if mutation == "exportDataRowsInProject":
-            projects = [scope]
-        elif mutation == "exportDataRowsInModelRun":
-            runs = [scope]
-        else:
-            asked, experiments = params.get("projectIds"), params.get("modelRunIds")
-            if len(asked or ()) > MOST_SCOPES or len(experiments or ()) > MOST_SCOPES:
-                raise Refused("MALFORMED_REQUEST", f"projectIds and modelRunIds cannot exceed {MOST_SCOPES} items")
-            projects = list(self.world.projects) if params.get("allProjects") else asked
-            runs = list(self.world.runs) if params.get("allModelRuns") else experiments
-        return Wanted(params, task.id, api, projects, runs, bool(params.get("includePredictions")), self.frames_as_url)
+            return [scope], None
+        if mutation == "exportDataRowsInModelRun":
+            return None, [scope]
+        projects, runs = params.get("projectIds"), params.get("modelRunIds")
+        if len(projects or ()) > MOST_SCOPES or len(runs or ()) > MOST_SCOPES:
+            raise Refused("MALFORMED_REQUEST", f"projectIds and modelRunIds cannot exceed {MOST_SCOPES} items")
+        return list(self.world.projects) if params.get("allProjects") else projects, list(self.world.runs) if params.get("allModelRuns") else runs
 
     def _tests(self, mutation: str, project: str, filters: Mapping[str, Any]) -> list[Test]:
         query = (filters.get("searchQuery") or {}).get("query") or []
@@ -211,26 +209,33 @@ class Exports:
 
 def _test(item: Mapping[str, Any], project: str, *, catalog: bool) -> Test:
     """One filter as a question to a data row; refuses what the server has no filter for."""
-    kind = item.get("type")
-    if kind in {"data_row_last_activity_at", "labeled_at"} and item.keys() == {"type", "value"}:
+    kind, parts = item.get("type"), item.keys()
+    if kind in {"data_row_last_activity_at", "labeled_at"} and parts == {"type", "value"}:
         return _time_test(kind, item["value"], project)
-    if kind in {"data_row_id", "global_key", "batch", "dataset"} and item.keys() == {"type", "ids", "operator"} and item["operator"] == "is":
-        ids = frozenset(item["ids"])
-        if not 1 <= len(item["ids"]) <= MOST_IDS:
-            raise Refused("MALFORMED_REQUEST", f"{kind} filter takes 1 to {MOST_IDS} items")
-        if kind == "data_row_id":
-            return lambda row, _: row in ids
-        if kind == "global_key":
-            return lambda _, state: state.global_key in ids
-        if kind == "dataset" and catalog:
-            return lambda _, state: state.dataset in ids
-        if kind == "batch" and not catalog:
-            return lambda _, state: state.members[project].batch in ids
-    if kind == "task_queue_not_exist" and item.keys() == {"type"} and not catalog:
+    if kind == "task_queue_not_exist" and parts == {"type"} and not catalog:
         return lambda _, state: state.members[project].status == "TO_LABEL"
-    if kind == "task_queue_status" and item.get("status") in _STATUSES and not catalog:
+    if kind == "task_queue_status" and parts == {"type", "status"} and item["status"] in _STATUSES and not catalog:
         return lambda _, state: state.members[project].status == _STATUSES[item["status"]]
-    raise Refused("MALFORMED_REQUEST", f"Unknown filter: {dict(item)!r}")
+    if (
+        kind not in {"data_row_id", "global_key", "dataset" if catalog else "batch"}
+        or parts != {"type", "ids", "operator"}
+        or item["operator"] != "is"
+    ):
+        raise Refused("MALFORMED_REQUEST", f"Unknown filter: {dict(item)!r}")
+    return _id_test(kind, item["ids"], project)
+
+
+def _id_test(kind: str, given: Sequence[str], project: str) -> Test:
+    if not 1 <= len(given) <= MOST_IDS:
+        raise Refused("MALFORMED_REQUEST", f"{kind} filter takes 1 to {MOST_IDS} items")
+    ids = frozenset(given)
+    tests: dict[str, Test] = {
+        "data_row_id": lambda row, _: row in ids,
+        "global_key": lambda _, state: state.global_key in ids,
+        "dataset": lambda _, state: state.dataset in ids,
+        "batch": lambda _, state: state.members[project].batch in ids,
+    }
+    return tests[kind]
 
 
 def _time_test(kind: str, value: Mapping[str, Any], project: str) -> Test:

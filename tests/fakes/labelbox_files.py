@@ -1,6 +1,6 @@
 """Where the stand-in for Labelbox keeps files: a store on a host of its own with signed addresses, and the masks and frames of the API's own host.
 
-The store refuses whoever sends it the API key, as it is none of its business, and remembers that in `leaks`. Addresses expire by the stand-in's clock.
+The store refuses whoever sends it the API key, which is none of its business, and remembers it in `leaks`. Addresses expire by the stand-in's clock.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """GraphQL as the stand-in for Labelbox needs it: read a query's text, then pick from plain values what it asks for.
 
-A value to pick from is a dict of fields: each a plain value, another such dict, a list of them, or a function of the field's arguments. `Leaf` marks a
-dict or list that is one scalar (`Json`). Asking for a field that is not there fails as on a real server, so a query with a spelling mistake is found out.
+A value to pick from is a dict of fields: each a plain value, another such dict, a list of them, or a function of the field's arguments. `Leaf` marks
+a dict or list that is one scalar (`Json`). Asking for a field that is not there fails as on a real server, so a misspelt query is found out.
 Knows fields, aliases, arguments, variables, `@include` and `@skip`; no fragments, no input types.
 """
 

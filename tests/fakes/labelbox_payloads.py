@@ -1,4 +1,4 @@
-"""The parts of a Labelbox export by shape: labels, annotations of each kind of media, ontologies. The shapes are those of the public documents' samples."""
+"""The parts of a Labelbox export: labels, annotations of each kind of media, ontologies. Their shapes are those of the public documents' samples."""
 
 from __future__ import annotations
 
@@ -86,57 +86,47 @@ def audio(moments: Sequence[int] = (90697, 23890, 6157)) -> dict[str, Any]:
 def video(frames: Sequence[int] = (1, 5)) -> dict[str, Any]:
     """One object on its key frames; what lies between is interpolated only if asked for."""
     moving = box("car", 10, 10)
-    on = {
-        str(at): {"objects": {moving["feature_id"]: moving | {"bounding_box": box("car", 10, 10.0 * at)["bounding_box"]}}, "classifications": []}
-        for at in frames
-    }
-    fid = moving["feature_id"]
+    feature = moving["feature_id"]
+
+    def frame(at: int) -> dict[str, Any]:
+        return {"objects": {feature: moving | {"bounding_box": moving["bounding_box"] | {"left": 10.0 * at}}}, "classifications": []}
+
     return {
-        "frames": on,
-        "segments": {fid: [[min(frames), max(frames)]]},
-        "key_frame_feature_map": {fid: {str(at): True for at in frames}},
+        "frames": {str(at): frame(at) for at in frames},
+        "segments": {feature: [[min(frames), max(frames)]]},
+        "key_frame_feature_map": {feature: {str(at): True for at in frames}},
         "classifications": [radio("day")],
     }
 
 
 def ontology() -> dict[str, Any]:
     """As the field `normalized` of an ontology."""
-    tools = [
-        {
-            "schemaNodeId": f"cn{n:023d}",
-            "featureSchemaId": f"cs{zlib.crc32(name.encode()):023d}",
-            "name": name,
-            "tool": tool,
-            "color": color,
-            "required": False,
-            "archived": 0,
-            "classifications": [],
-        }
-        for n, (name, tool, color) in enumerate(
-            (("cat", "rectangle", "#ff0000"), ("sky", "raster-segmentation", "#00ff00"), ("car", "rectangle", "#0000ff"))
-        )
-    ]
-    notes = {
-        "schemaNodeId": f"cn{9:023d}",
-        "featureSchemaId": f"cs{zlib.crc32(b'notes'):023d}",
-        "type": "text",
-        "name": "notes",
-        "instructions": "notes",
-        "required": False,
-        "archived": 0,
-        "options": [],
-        "scope": "global",
-    }
+
+    def schema(name: str) -> dict[str, Any]:
+        number = zlib.crc32(name.encode())
+        return {"schemaNodeId": f"cn{number:023d}", "featureSchemaId": f"cs{number:023d}", "name": name, "required": False, "archived": 0}
+
+    kinds = (("cat", "rectangle", "#ff0000"), ("sky", "raster-segmentation", "#00ff00"), ("car", "rectangle", "#0000ff"))
+    tools = [schema(name) | {"tool": tool, "color": color, "classifications": []} for name, tool, color in kinds]
+    notes = schema("notes") | {"type": "text", "instructions": "notes", "options": [], "scope": "global"}
     return {"tools": tools, "classifications": [notes], "relationships": []}
+
+
+def metadata_schema(name: str) -> dict[str, Any]:
+    return {"id": f"cm{zlib.crc32(name.encode()):023d}", "name": name, "kind": "CustomMetadataString", "reserved": False, "options": []}
+
+
+def metadata(value: str, name: str = "tag") -> dict[str, Any]:
+    """A metadata field of a data row."""
+    schema = metadata_schema(name)
+    return {"schema_id": schema["id"], "schema_name": name, "schema_kind": schema["kind"], "value": value}
 
 
 def workflow() -> dict[str, Any]:
     """As the field `config` of a project's workflow."""
-    nodes = [{"id": f"node-{n}", "type": kind, "data": {"label": kind}} for n, kind in enumerate(("initial_labeling_task", "review_task", "done"))]
-    return {
-        "nodes": nodes,
-        "edges": [{"id": "edge-0", "source": "node-0", "target": "node-1"}, {"id": "edge-1", "source": "node-1", "target": "node-2"}],
-    }
+    kinds = ("initial_labeling_task", "review_task", "done")
+    edges = [{"id": f"edge-{n}", "source": f"node-{n}", "target": f"node-{n + 1}"} for n in range(len(kinds) - 1)]
+    return {"nodes": [{"id": f"node-{n}", "type": kind, "data": {"label": kind}} for n, kind in enumerate(kinds)], "edges": edges}
 
 
 def png(mask: str) -> bytes:

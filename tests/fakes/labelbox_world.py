@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.fakes.labelbox_payloads import EMAIL, label, ontology, workflow
+from tests.fakes.labelbox_payloads import EMAIL, label, metadata_schema, ontology, workflow
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -121,6 +121,7 @@ class World:
         self.timezone = "America/New_York"  # of the key's owner: what naive filter times mean
         self.index_lag = 0  # seconds until exports and filters see a change
         self.deleting_labels_is_activity = True  # the documents do not agree
+        self.metadata_schemas: list[dict[str, Any]] = [metadata_schema("tag")]
         self.broken: set[str] = set()  # data rows that exports can't read
         self.rows: dict[str, Row] = {}
         self.projects: dict[str, Project] = {}
@@ -317,11 +318,13 @@ class Project:
 
     def rename_feature(self, old: str, new: str) -> None:
         """Silent: shows in the ontology and in every label that uses it, and dates none of them."""
+
+        def edit(state: State) -> None:
+            state.members[self.id].labels = _renamed(state.members[self.id].labels, old, new)
+
         self.ontology = _renamed(self.ontology, old, new)
         for row, _ in self.members():
-            self.world.change(
-                row, lambda state: setattr(state.members[self.id], "labels", _renamed(state.members[self.id].labels, old, new)), activity=False
-            )
+            self.world.change(row, edit, activity=False)
 
     def _member(self, row: str, edit: Callable[[Member], object]) -> None:
         self.world.change(row, lambda state: edit(state.members[self.id]), project=self.id)
