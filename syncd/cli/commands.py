@@ -119,6 +119,17 @@ def sync(
     return run_syncs(call, syncs, full=full, confirm_deletes=confirm_deletes, take_over=take_over)
 
 
+@command(app, "run")
+def run(call: Call) -> int:
+    """Run every Sync by its schedule, until it is stopped.
+
+    A change of the config is taken at once (or: kill -HUP). Ctrl-C ends the Runs cleanly, a second one at once.
+    """
+    from syncd.cli.run import run as run_forever
+
+    return run_forever(call)
+
+
 @command(app, "status")
 def status(call: Call, syncs: Syncs = None) -> int:
     """Show each Sync: last Run, lag, what fails.

@@ -62,6 +62,8 @@ class Call:
 
     config: Path
     json: bool
+    log_level: LogLevel | None = None
+    log_format: LogFormat | None = None
 
     def object(self, fields: object) -> None:
         """One line of `--json`; ASCII, so that any id gets through any pipe."""
@@ -72,11 +74,11 @@ def _called(
     *,
     config: Annotated[Path, typer.Option("-c", "--config", envvar="SYNCD_CONFIG", help="The config file.", metavar="FILE")] = DEFAULT_PATH,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
-    log_level: Annotated[LogLevel, typer.Option(help="The least that is logged.", case_sensitive=False)] = LogLevel.WARNING,
-    log_format: Annotated[LogFormat, typer.Option(help="How logs and errors are written to stderr.")] = LogFormat.TEXT,
+    log_level: Annotated[LogLevel | None, typer.Option(help="The least that is logged; default: warning (run: info).", case_sensitive=False)] = None,
+    log_format: Annotated[LogFormat | None, typer.Option(help="How logs and errors are written to stderr.")] = None,
 ) -> Call:
-    log_to_stderr(log_level, as_json=log_format is LogFormat.JSON)
-    return Call(config, json)
+    log_to_stderr(log_level or LogLevel.WARNING, as_json=log_format is LogFormat.JSON)
+    return Call(config, json, log_level, log_format)
 
 
 def command(group: typer.Typer, name: str) -> Callable[[Callable[..., int]], Callable[..., int]]:

@@ -15,7 +15,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
-from syncd.clock import format_time
+from syncd.clock import SECOND, format_time
+from syncd.context import RUN
 from syncd.errors import ConfigError, SyncdError
 
 log = logging.getLogger("syncd")
@@ -64,9 +65,9 @@ def clean(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def log_to_stderr(level: str, *, as_json: bool) -> None:
-    """From now on logs go to stderr."""
-    logging.basicConfig(level=logging.WARNING, handlers=[_Json() if as_json else _Text()], force=True)
+def log_to_stderr(level: str, *, as_json: bool, times: bool = False) -> None:
+    """From now on logs go to stderr. times: a line of text begins with its time (UTC), as one of JSON does."""
+    logging.basicConfig(level=logging.WARNING, handlers=[_Json() if as_json else _Text(times=times)], force=True)
     log.setLevel(level.upper())
 
 
@@ -83,10 +84,17 @@ def show_error(error: SyncdError) -> None:
 class _Text(logging.Handler):
     """`sys.stderr` is asked for at each line: a progress bar puts itself in its place, so that lines stand above it."""
 
+    def __init__(self, *, times: bool) -> None:
+        super().__init__()
+        self._times = times
+
     def emit(self, record: logging.LogRecord) -> None:
-        level = f"{record.levelname.lower()}: "
+        level, about = f"{record.levelname.lower()}: ", " ".join(filter(None, RUN.get()))
         place = f"{clean(record.place)}: " if hasattr(record, "place") else ""
-        text = fold(place + level + clean(record.getMessage()), sys.stderr).replace(level, paint(level, level[:-2], sys.stderr), 1)
+        if self._times:
+            place = f"{_at(record)[:19]}Z {place}"
+        about += ": " if about else ""
+        text = fold(place + level + about + clean(record.getMessage()), sys.stderr).replace(level, paint(level, level[:-2], sys.stderr), 1)
         if hint := getattr(record, "hint", ""):
             text += "\n" + paint(f"    hint: {clean(hint)}", "dim", sys.stderr)
         if record.exc_info:
@@ -94,10 +102,15 @@ class _Text(logging.Handler):
         say(text, sys.stderr)
 
 
+def _at(record: logging.LogRecord) -> str:
+    return format_time(int(record.created * SECOND))
+
+
 class _Json(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        said = {"at": format_time(int(record.created * 1_000_000)), "level": record.levelname.lower(), "logger": record.name}
-        said |= {"message": record.getMessage()}
+        said = {"at": _at(record), "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        said |= {name: text for name, text in zip(("sync", "run"), RUN.get(), strict=True) if text}
+        said |= getattr(record, "fields", {})
         said |= {name: text for name in ("place", "hint") if (text := getattr(record, name, ""))}
         if record.exc_info:
             said["traceback"] = logging.Formatter().formatException(record.exc_info)

@@ -1,0 +1,117 @@
+"""What the daemon remembers of one Sync between its Runs, and how it shows it. Asks nobody: the Checkpoint was asked once, after the last Run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from syncd.clock import SECOND
+from syncd.config import Config, SyncConfig
+from syncd.daemon.board import State, SyncView, Totals
+from syncd.daemon.schedule import describe, next_slot
+from syncd.fields import Fields
+from syncd.model import Report, RunRecord, Status
+from syncd.run.job import Progress
+from syncd.run.standing import Standing
+
+_LATE = 60 * SECOND  # a Run that is due longer than this, or goes on longer, leaves changes unsafe that the last one could not know
+
+
+Wiring = tuple[SyncConfig, Fields, Fields]
+
+
+def wiring(config: Config, name: str) -> Wiring:
+    """All that the config says of one Sync; equal when nothing changed, secrets included."""
+    rules = config.syncs[name]
+    return rules, config.sources[rules.source], config.targets[rules.target]
+
+
+@dataclass(slots=True)
+class Ledger:
+    """wiring: its rules, Source and Target; slot: when the next Run is due, None while one goes on or when nothing is planned; served: start of the
+    last Run, or the slot it began for; since: start of the one that goes on; forgiven: failures that no longer prolong the pause, since the config
+    has changed; confirmed: the Plan whose deletions a person has allowed.
+    """
+
+    name: str
+    wiring: Wiring
+    standing: Standing
+    served: int | None
+    slot: int | None = None
+    since: int | None = None
+    progress: Progress | None = None
+    forgiven: int = 0
+    confirmed: str = ""
+    totals: Totals = field(default_factory=lambda: Totals({status.value: 0 for status in Status}))
+
+    @property
+    def rules(self) -> SyncConfig:
+        return self.wiring[0]
+
+    def rewire(self, wiring: Wiring) -> None:
+        """The config has changed, and failures of before it prolong no pause: they may be what was mended."""
+        self.wiring, self.forgiven = wiring, self.standing.failed_in_a_row
+
+    def next(self, now: int) -> int | None:
+        """When it is due."""
+        return next_slot(self.name, self.rules, self.served, self.standing.failed_in_a_row - self.forgiven, now)
+
+    def begin(self, now: int) -> None:
+        """A Run begins."""
+        self.served = now if self.slot is None else max(now, self.slot)
+        self.slot, self.since, self.progress = None, now, None
+
+    def end(self, report: Report, standing: Standing) -> None:
+        """It has ended."""
+        self.since, self.progress, self.standing = None, None, standing
+        self.forgiven = min(self.forgiven, standing.failed_in_a_row)
+        t, status = self.totals, report.status.value
+        self.totals = replace(
+            t,
+            runs=t.runs | {status: t.runs[status] + 1},
+            written=t.written + report.written + report.healed,
+            bytes_written=t.bytes_written + report.bytes_written,
+            deletions=t.deletions + report.trashed + report.deleted,
+            failures=t.failures + len(report.failed),
+            source_requests=t.source_requests + report.source_requests,
+            target_requests=t.target_requests + report.target_requests,
+        )
+
+    def count_hook(self, *, refused: bool) -> None:
+        """A hook call came."""
+        self.totals = replace(self.totals, hooks=self.totals.hooks + (not refused), hooks_refused=self.totals.hooks_refused + refused)
+
+    def view(self, now: int) -> SyncView:
+        """As the page shows it."""
+        stands, last = self.standing, self.standing.ended
+        return SyncView(
+            name=self.name,
+            source=self.rules.source,
+            target=self.rules.target,
+            schedule=describe(self.rules),
+            state=State.RUNNING if self.since is not None else _state(last),
+            last=last,
+            next_at=None if self.slot is None or self.since is not None else max(self.slot, now),
+            running_since=self.since,
+            progress=self.progress,
+            since=stands.since,
+            lag=self._lag(now),
+            collections=stands.collections,
+            tasks=stands.tasks,
+            failing=stands.failing,
+            failed_in_a_row=stands.failed_in_a_row,
+        )
+
+    def _lag(self, now: int) -> float | None:
+        if self.standing.since is None:
+            return None
+        due, last = self.since or self.slot or now, self.standing.ended
+        well = last is not None and last.status is Status.OK and now - due < _LATE
+        return 0.0 if well else max(0, now - self.standing.since) / SECOND
+
+    def plan_id(self) -> str:
+        """Of the Plan that the Guard holds back; empty: none."""
+        return str(self.standing.ended.report.get("plan_id", "")) if self.standing.ended else ""
+
+
+def _state(last: RunRecord | None) -> State:
+    return State.NEVER if last is None or last.status is None else State(last.status.value)

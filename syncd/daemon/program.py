@@ -1,0 +1,210 @@
+"""The daemon as a process: what a Service needs of the world. Threads for Runs, signals, files that change, systemd, page and notices.
+
+SIGTERM or SIGINT: begin nothing more, let every Run commit what is in flight, exit 0 within 25 s; once more: exit at once (every Run may be
+repeated, I5). SIGHUP: read the config again. A Checkpoint that fails stops the process (exit 1) before anything else is written.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+from syncd import __version__
+from syncd.clock import SECOND, SystemClock
+from syncd.config import Config, load, open_checkpoint
+from syncd.daemon.service import Service
+from syncd.daemon.systemd import Systemd
+from syncd.daemon.timer import Timer
+from syncd.daemon.watch import Folder, Watch
+from syncd.errors import ConfigError
+from syncd.model import Report
+from syncd.run import INTERRUPTED
+from syncd.run.opening import attempt
+
+log = logging.getLogger("syncd.daemon")
+_TICK = 0.5  # seconds
+_GRACE = 20.0  # seconds that Runs get to end in
+_CONFIG_QUIET = 0.5  # seconds: an editor writes more than once
+_FOLDER_QUIET = 2.5  # seconds: a files Source trusts no file that is younger than 2
+_END = (signal.SIGTERM, signal.SIGINT)
+
+Wait = Callable[[float], int]
+"""Waits so many seconds for a signal: its number, 0 when none came."""
+
+
+def run_daemon(path: Path, env: Mapping[str, str]) -> int:
+    """Drive every Sync of the config until a signal ends it; the exit code. Raises what keeps it from starting, and CheckpointError."""
+    with _signals() as wait, ExitStack() as cleanup:
+        return _Daemon(path.absolute(), env, cleanup).run(wait)
+
+
+@contextmanager
+def _signals() -> Iterator[Wait]:
+    """No code of ours runs inside a handler: Python writes the number of each signal into a socket, and the main loop reads it."""
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(0)
+
+    def wait(seconds: float) -> int:
+        ours.settimeout(seconds)
+        try:
+            return ours.recv(1)[0]
+        except TimeoutError:
+            return 0
+
+    before = {number: signal.signal(number, lambda *_: None) for number in (*_END, signal.SIGHUP)}
+    descriptor = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    try:
+        yield wait
+    finally:
+        signal.set_wakeup_fd(descriptor)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        ours.close()
+        theirs.close()
+
+
+class _Daemon:
+    """One process's worth of it; what it opens is closed by `cleanup`."""
+
+    def __init__(self, path: Path, env: Mapping[str, str], cleanup: ExitStack) -> None:
+        from syncd.daemon.notify import Notifier
+
+        self._path, self._env, self._cleanup = path, env, cleanup
+        self._clock, self._systemd = SystemClock(), Systemd(env)
+        self._runs: set[threading.Thread] = set()
+        self._broken: BaseException | None = None
+        self._told = ""
+        self._files = {path: b""}  # what the config was read from, with digests
+        config = self._load()
+        self._checkpoint = open_checkpoint(config)
+        cleanup.callback(self._checkpoint.close)
+        self._notifier = Notifier(self._clock)
+        cleanup.callback(self._notifier.close)
+        self._timer = Timer(self._clock)
+        cleanup.callback(self._timer.close)
+        self._service = Service(path, config, self._checkpoint, self._clock, self._timer, self._launch, self._notify)
+        self._timer.start(self._service.due)
+        where = self._serve(config)
+        self._watch = Watch(self._clock)
+        cleanup.callback(self._watch.close)
+        self._service.start()
+        self._follow(config)
+        log.info("syncd %s: %s Syncs, %s workers%s", __version__, len(config.syncs), config.workers, where)
+
+    def run(self, wait: Wait) -> int:
+        """The main loop."""
+        self._systemd.tell("READY=1")
+        while self._broken is None:
+            number = wait(_TICK)
+            if number in _END:
+                break
+            if number == signal.SIGHUP:
+                self._reload()
+            self._tick()
+        self._stop(wait)
+        if self._broken is not None:
+            raise self._broken
+        return 0
+
+    def _tick(self) -> None:
+        self._service.tick()
+        for folder in self._watch.tick():
+            for name in folder.syncs:
+                self._service.wake(name)
+            if not folder.syncs and any(_digest(path) != digest for path, digest in self._files.items()):
+                self._reload()
+        if self._timer.alive():
+            self._systemd.ping()
+        waiting, running = self._service.queue()
+        told = f"STATUS={running} Runs go on, {waiting} wait"
+        if told != self._told:
+            self._told = told
+            self._systemd.tell(told)
+
+    def _stop(self, wait: Wait) -> None:
+        """Returns when no Run goes on; ends the process itself when one can't end, or at a second signal."""
+        self._systemd.tell("STOPPING=1")
+        log.info("stopping: what is in flight is finished first; once more stops at once")
+        self._service.stop()
+        self._clock.stop.set()
+        until = self._clock.monotonic() + _GRACE
+        while self._runs and self._clock.monotonic() < until:
+            if wait(0.1) in _END:
+                os._exit(INTERRUPTED)
+        if self._runs:
+            log.warning("%s Runs could not end in time: the next start goes on from what they recorded", len(self._runs))
+            os._exit(1 if self._broken else 0)
+
+    def _launch(self, config: Config, name: str, confirm_deletes: str) -> None:
+        thread = threading.Thread(target=self._work, args=(config, name, confirm_deletes), name=f"run {name}", daemon=True)
+        self._runs.add(thread)
+        thread.start()
+
+    def _work(self, config: Config, name: str, confirm_deletes: str) -> None:
+        try:
+            report = attempt(config, name, self._checkpoint, self._clock, confirm_deletes, partial(self._service.progressed, name))
+            self._service.ended(report)
+        except BaseException as error:  # noqa: BLE001 - nothing is swallowed: the main loop raises it
+            self._broken = self._broken or error
+        finally:
+            self._runs.discard(threading.current_thread())
+
+    def _notify(self, config: Config, report: Report) -> None:
+        self._notifier.told(report.sync, config.notify_for(report.sync), report)
+
+    def _serve(self, config: Config) -> str:
+        if config.http is None:
+            return ""
+        from syncd.daemon.web import serve
+
+        server = serve(self._service, config.http)
+        self._cleanup.callback(server.stop)
+        host, port = server.address
+        return f", page at http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+    def _reload(self) -> None:
+        self._systemd.tell("RELOADING=1", f"MONOTONIC_USEC={self._clock.monotonic() * SECOND:.0f}")
+        try:
+            config = self._load()
+        except ConfigError as error:
+            self._service.refuse(error)
+        else:
+            self._service.take(config)
+            self._follow(config)
+        self._systemd.tell("READY=1")
+
+    def _load(self) -> Config:
+        """The config as it is now. Raises ConfigError."""
+        before = {path: _digest(path) for path in self._files}  # taken first: what changes from here on is seen as a change
+        secrets = set[Path]()
+        try:
+            return load(self._path, self._env, secrets)
+        except ConfigError:
+            secrets |= self._files.keys()
+            raise
+        finally:
+            self._files = {path: before.get(path) or _digest(path) for path in {self._path, *secrets}}
+
+    def _follow(self, config: Config) -> None:
+        """Watch the folders of the config, its secrets and files Sources."""
+        exports: dict[Path, list[str]] = {}
+        for name, rules in config.syncs.items():
+            if isinstance(path := getattr(config.sources[rules.source], "path", None), Path):
+                exports.setdefault(path, []).append(name)
+        folders = [Folder(path.parent, _CONFIG_QUIET, deep=False) for path in self._files]
+        self._watch.follow([*folders, *(Folder(path, _FOLDER_QUIET, deep=True, syncs=tuple(names)) for path, names in exports.items())])
+
+
+def _digest(path: Path) -> bytes:
+    try:
+        return sha256(path.read_bytes()).digest()
+    except OSError as error:
+        return str(error.errno).encode()
