@@ -30,10 +30,7 @@ from syncd.model import Collection, CollectionState, Event, Failure, Kind, Op, R
 _RUNS = 1_000  # history kept per Sync
 _FAILURES = 100  # shown in a Run's stored Report; all that fail now stand in their own table
 
-_PUT = f"""INSERT INTO entry (collection, {ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT DO UPDATE SET (created_at, last_activity, counters, tasks, annotations, predictions, digest, size, etag, drafts, kept) =
-    (excluded.created_at, excluded.last_activity, excluded.counters, excluded.tasks, excluded.annotations, excluded.predictions,
-     excluded.digest, excluded.size, excluded.etag, excluded.drafts, excluded.kept)"""
+_PUT = f"INSERT OR REPLACE INTO entry (collection, {ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _EVENT = "op, why, project, task, digest, last_activity, at"
 _STATE = "id, title, created_at, listed, cursor, position, pass_cursor, settings, drafts_at"
 _TOTALS = """SELECT coalesce(sum(tasks > 0 AND NOT kept), 0), coalesce(sum(kept), 0),
@@ -80,15 +77,13 @@ class SqliteCheckpoint:
         with sqlite_file.translated(self._path):
             db = self._reader()
             try:
-                db.execute("BEGIN")
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                db.close()
-                raise
-            self._idle.append(db)
-            if self._closed or self._writer is None:
-                self._close_readers()
+                with db:  # ends the transaction either way
+                    db.execute("BEGIN")
+                    yield db
+            finally:
+                self._idle.append(db)
+                if self._closed or self._writer is None:
+                    self._close_readers()
 
     def _reader(self) -> sqlite3.Connection:
         if self._closed:
@@ -104,26 +99,17 @@ class SqliteCheckpoint:
         while self._idle:
             self._idle.pop().close()
 
-    def _writing_connection(self) -> sqlite3.Connection:
-        if self._writer is None or self._closed:
-            raise CheckpointError(f"the Checkpoint {self._path} is {'closed' if self._closed else 'open for reading only'}")
-        return self._writer
-
     @contextmanager
     def _write(self, lease: Lease | None) -> Iterator[sqlite3.Connection]:
         """One transaction, whole or not at all; with a Lease, only while no later Run of its Sync began."""
         with sqlite_file.translated(self._path), self._writing:
-            db = self._writing_connection()
-            db.execute("BEGIN IMMEDIATE")
-            try:
+            if self._writer is None or self._closed:
+                raise CheckpointError(f"the Checkpoint {self._path} is {'closed' if self._closed else 'open for reading only'}")
+            with self._writer as db:  # commits, or rolls back
+                db.execute("BEGIN IMMEDIATE")
                 if lease:
                     _fence(db, lease)
                 yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
 
     def begin(self, sync: str, run_id: str, kind: Kind, at: int) -> Lease:
         with self._write(None) as db:

@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 from syncd.errors import CheckpointError, OwnedError
@@ -107,24 +108,18 @@ def take_lock(folder: Path) -> int:
 def connect(path: Path, query: str) -> sqlite3.Connection:
     """A connection that may move between threads. query: SQLite's URI parameters, such as `mode=ro`."""
     db = sqlite3.connect(f"{path.absolute().as_uri()}?{query}", uri=True, timeout=_WAIT, isolation_level=None, check_same_thread=False)
-    try:
+    with _closed_if_wrong(db):
         db.execute("PRAGMA synchronous = FULL")  # a commit that returned survives a power loss
         db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-    except BaseException:
-        db.close()
-        raise
     return db
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
     """The connection that writes: creates the file, or checks and migrates it."""
     db = connect(path, "mode=rwc")
-    try:
+    with _closed_if_wrong(db):
         _migrate(db, path)
         db.execute("PRAGMA cache_size = -2048")  # KiB
-    except BaseException:
-        db.close()
-        raise
     return db
 
 
@@ -141,18 +136,26 @@ def open_snapshot(path: Path) -> sqlite3.Connection:
     Opening a WAL database creates its -wal and -shm files unless SQLite is told that nobody writes, which is true while there is no -wal file.
     """
     live = path.with_name(path.name + "-wal").exists()
-    db = connect(path, "mode=ro" if live else "mode=ro&immutable=1") if path.exists() else sqlite3.connect(":memory:", isolation_level=None)
-    try:
+    if not path.exists():
+        return _empty()
+    db = connect(path, "mode=ro" if live else "mode=ro&immutable=1")
+    with _closed_if_wrong(db):
         version = _version(db, path)
+        if 0 < version < len(MIGRATIONS):
+            raise CheckpointError(f"the Checkpoint {path} was written by an older syncd: `syncd sync` brings it up to date")
+    if version:
+        return db
+    db.close()
+    return _empty()
+
+
+@contextmanager
+def _closed_if_wrong(db: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         db.close()
         raise
-    if version == len(MIGRATIONS):
-        return db
-    db.close()
-    if version == 0:
-        return _empty()
-    raise CheckpointError(f"the Checkpoint {path} was written by an older syncd: `syncd sync` brings it up to date")
 
 
 def _empty() -> sqlite3.Connection:
@@ -189,15 +192,9 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _upgrade(db: sqlite3.Connection, version: int) -> None:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        for step in MIGRATIONS[version:]:
-            for statement in step:
-                db.execute(statement)
+    with db:  # commits, or rolls back
+        db.execute("BEGIN IMMEDIATE")
+        for statement in chain.from_iterable(MIGRATIONS[version:]):
+            db.execute(statement)
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
