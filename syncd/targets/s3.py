@@ -231,7 +231,7 @@ def _lock(answer: Mapping[str, Any], config: Config) -> Iterator[Finding]:
     del config
     kept = answer.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention")
     if kept:
-        span = f"{kept['Years']} years" if "Years" in kept else f"{kept.get('Days')} days"
+        span = f"{kept['Years']} years" if kept.get("Years") else f"{kept.get('Days')} days"
         yield Finding(Sign.OK, f"object lock keeps each version of a file for {span} ({kept.get('Mode', '').lower()})")
     else:
         yield Finding(Sign.OK, "object lock keeps nothing by default")

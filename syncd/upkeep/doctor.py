@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from syncd import keys
@@ -31,6 +31,8 @@ _CLOCKS_APART = 30 * SECOND  # more is worth a word; a Date has whole seconds, a
 _SHOWN = 5  # Collections named
 _LITTLE = 2 << 30  # bytes free
 _FEW = 100_000  # files that still fit
+
+_UNUSED = Finding(Sign.ADVICE, "no Sync uses it", "add one under `syncs`, or remove it from the config")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Doctor:
                     chosen_by = source.collections()
                 yield from _selection(name, selection, chosen_by)
         if not syncs:
-            yield Finding(Sign.ADVICE, "no Sync uses it")
+            yield _UNUSED
 
     def _checkpoint(self) -> Iterator[Finding]:
         state = self.config.state
@@ -81,11 +83,11 @@ class Doctor:
         with closing(target_of(chosen, self.clock)) as target:
             taken = target.get(keys.OWNER) is not None
             if taken and (refusal := self._refusal(target, sync)):
-                yield Finding(Sign.WRONG if sync else Sign.ADVICE, refusal)
+                yield Finding(Sign.WRONG, refusal) if sync else replace(_UNUSED, message=refusal)
                 return
             yield Finding(Sign.OK, f"{target.place}: " + (f"the place of sync {sync}" if taken else "nobody's place yet"))
             if sync is None:
-                yield Finding(Sign.ADVICE, "no Sync uses it")
+                yield _UNUSED
             inspected = list(target.inspect()) if isinstance(target, Inspected) else []
             yield from inspected
             if any(finding.sign is Sign.WRONG for finding in inspected):

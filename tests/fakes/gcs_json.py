@@ -34,6 +34,7 @@ class JsonApi:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._sessions: dict[str, Session] = {}
+        self.settings: dict[str, dict[str, object]] = {}  # by bucket: what its resource says besides
 
     def answer(self, request: Request) -> Answer:
         try:
@@ -48,10 +49,10 @@ class JsonApi:
             return self._upload(request, parts[1])
         match request.method, parts:
             case "GET", ["b"]:
-                return _json({"kind": "storage#buckets", "items": [_bucket(name) for name in sorted(self._store.buckets)]})
+                return _json({"kind": "storage#buckets", "items": [self._bucket(name) for name in sorted(self._store.buckets)]})
             case "POST", ["b"]:
                 self._store.create_bucket(name := json.loads(request.body)["name"])
-                return _json(_bucket(name))
+                return _json(self._bucket(name))
             case "GET" | "DELETE", ["b", bucket]:
                 return self._one_bucket(request.method, bucket)
             case "GET", ["b", bucket, "iam", "testPermissions"]:
@@ -71,11 +72,14 @@ class JsonApi:
     def _one_bucket(self, method: str, name: str) -> Answer:
         held = self._store.bucket(name)
         if method == "GET":
-            return _json(_bucket(name))
+            return _json(self._bucket(name))
         if held:
             raise StoreError(409, "BucketNotEmpty", "conflict", "The bucket you tried to delete is not empty.")
         del self._store.buckets[name]
         return Answer(204)
+
+    def _bucket(self, name: str) -> dict[str, object]:
+        return _bucket(name) | self.settings.get(name, {})
 
     def _object(self, request: Request, method: str, bucket: str, name: str) -> Answer:
         conditions = _conditions(request.query)

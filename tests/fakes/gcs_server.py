@@ -8,7 +8,8 @@
 
 Everything is in memory and each request is one step under one lock, so conditions hold as on the real store. Both APIs see the same objects.
 It follows https://cloud.google.com/storage/docs/xml-api and .../json_api in what they say of generations, conditions, checksums, paging and errors.
-It does not check credentials and has no versions, permissions, encryption or lifecycle. A bucket can't be named `storage`, `upload` or `download`.
+It does not check credentials; versions, encryption, retention and lifecycle are only told (`set_up`), never done.
+A bucket can't be named `storage`, `upload` or `download`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ class GcsServer:
     def create_bucket(self, name: str) -> None:
         with self._lock:
             self._store.create_bucket(name)
+
+    def set_up(self, bucket: str, **fields: object) -> None:
+        """What the bucket's resource of the JSON API says from now on, besides the usual, like `versioning={"enabled": True}`."""
+        with self._lock:
+            self._json.settings[bucket] = fields
 
     def objects(self, bucket: str) -> dict[str, bytes]:
         """What the bucket holds now, by key."""

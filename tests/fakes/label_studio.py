@@ -194,6 +194,8 @@ class StandIn:
         match parts[1:]:
             case ["users"]:
                 return reply([self._user_shape(user) for user in self.users])
+            case ["current-user", "whoami"]:
+                return reply(self._user_shape(self.users[0]))
             case ["projects"]:
                 return self._list_projects(request)
             case ["projects", number] if number.isdigit():
