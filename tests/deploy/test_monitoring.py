@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
 
@@ -36,8 +35,7 @@ def in_dashboard() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def scrape(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with Daemon(tmp_path_factory.mktemp("daemon")) as daemon:
-        daemon.wait_for_a_run()
-        yield httpx.get(f"{daemon.url}/metrics").text
+        yield daemon.wait_for_a_run()
 
 
 def test_the_rules_are_right() -> None:
