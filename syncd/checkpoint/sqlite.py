@@ -287,12 +287,5 @@ def _record_state(db: sqlite3.Connection, no: int, state: CollectionState) -> No
 
 
 def _state(row: Sequence[Any]) -> CollectionState:
-    collection, title, created_at, listed, cursor, position, pass_cursor, settings, drafts_at = row
-    return CollectionState(
-        Collection(unpack(collection), unpack(title), created_at, listed),
-        cursor=cursor,
-        position=None if position is None else unpack(position),
-        pass_cursor=pass_cursor,
-        settings=settings,
-        drafts_at=drafts_at,
-    )
+    id_, title, created_at, listed, cursor, position, *rest = row
+    return CollectionState(Collection(unpack(id_), unpack(title), created_at, listed), cursor, None if position is None else unpack(position), *rest)
