@@ -10,6 +10,7 @@ Reads only. Observed on Label Studio Community 1.23.2; a pass over one project i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -24,7 +25,7 @@ from syncd.retry import Retry
 from syncd.sources import label_studio_api as api
 from syncd.sources.base import Batch, Selection, Who, selected
 from syncd.sources.http import Http
-from syncd.sources.label_studio_reading import Lanes, Reading
+from syncd.sources.label_studio_reading import Reading
 
 _SETTINGS_CHANGING = frozenset({
     "task_number", "num_tasks_with_annotations", "useful_annotation_number", "ground_truth_number", "skipped_annotations_number",
@@ -64,7 +65,7 @@ def open(config: Config, select: Selection, clock: Clock) -> LabelStudio:  # noq
     auth = api.PersonalToken(secret, clock) if secret.count(".") == 2 else api.LegacyToken(secret)  # noqa: PLR2004 - a JWT has three parts
     retry = Retry(clock, retry_for=config.retry_for, exhausted=SourceError)
     http = Http(config.url, retry, auth, api.explain, timeout=config.timeout, concurrency=config.concurrency)
-    return LabelStudio(http, select.get("projects"), Lanes(config.concurrency), labeled_only=config.labeled_only)
+    return LabelStudio(http, select.get("projects"), config.concurrency, labeled_only=config.labeled_only)
 
 
 class LabelStudio:
@@ -72,9 +73,10 @@ class LabelStudio:
 
     waits = True
 
-    def __init__(self, http: Http, projects: Sequence[str] | None, lanes: Lanes, *, labeled_only: bool) -> None:
+    def __init__(self, http: Http, projects: Sequence[str] | None, lanes: int, *, labeled_only: bool) -> None:
         self._http = http
         self._lanes = lanes
+        self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="syncd-read")
         self._projects = projects
         self._labeled_only = labeled_only
         self._api = api.Api(http, labeled_only=labeled_only)
@@ -89,13 +91,13 @@ class LabelStudio:
     def changes(
         self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True
     ) -> Iterator[Batch]:
-        reading = Reading(self._api, collection.id, known, self._lanes)
+        reading = Reading(self._api, collection.id, known, self._pool, self._lanes)
         return reading.full(position) if since is None else reading.incremental(since, drafts=drafts)
 
     def confirm(self, collection: Collection, tasks: Sequence[str]) -> dict[str, Gone]:
         gone: dict[str, Gone] = {}
         ids = [task for task in tasks if task.isdecimal()]  # a foreign id would make another address
-        for task, body in zip(ids, self._lanes.map(self._api.task, ids), strict=True):
+        for task, body in zip(ids, self._pool.map(self._api.task, ids), strict=True):
             if body is None:
                 gone[task] = Gone.DELETED
             elif str(body.get("project")) != collection.id or (self._labeled_only and api.integer(body, "total_annotations") == 0):
@@ -115,5 +117,5 @@ class LabelStudio:
         return self._api.whoami()
 
     def close(self) -> None:
-        self._lanes.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
         self._http.close()

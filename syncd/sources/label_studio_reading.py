@@ -12,8 +12,8 @@ Rules:
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from functools import partial
 from typing import TypeVar
 
@@ -26,7 +26,6 @@ from syncd.sources.base import Batch
 from syncd.sources.label_studio_api import Api, Page, Row
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 LEAF = 100  # tasks; listing so many costs about as much as three count probes
 PORTION = 1000  # ids looked up at a time
@@ -55,28 +54,14 @@ class _Pace:
         self.size = self._ceiling = max(1, self.size // 4)
 
 
-class Lanes:
-    """How many requests may be under way at once."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="syncd-read")
-
-    def map(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """The results in order; in the caller's own thread when there is one lane."""
-        return map(work, items) if self.count == 1 else self._pool.map(work, items)
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-
 class Reading:
-    """One pass over one project."""
+    """One pass over one project, with as many requests under way at once as there are lanes (threads of the pool)."""
 
-    def __init__(self, source: Api, project: str, known: Known, lanes: Lanes) -> None:
+    def __init__(self, source: Api, project: str, known: Known, pool: Executor, lanes: int) -> None:
         self._api = source
         self._project = project
         self._known = known
+        self._pool = pool
         self._lanes = lanes
         self._pace = _Pace()
         self._told: dict[int, Counts] = {}  # what this reading yielded and the Checkpoint may not hold yet; nothing for what is missing
@@ -111,7 +96,7 @@ class Reading:
 
     def _next(self, last: int) -> tuple[list[int], bool, list[Task], list[Failure]]:
         """The page after `last`: its ids, whether it is the last one, its tasks and those that could not be read."""
-        if self._lanes.count == 1:
+        if self._lanes == 1:
             try:
                 page = self._api.bodies(self._project, (), self._pace.size, last)
             except TaskError:
@@ -127,7 +112,7 @@ class Reading:
 
     def _share(self) -> int:
         """How many bodies to ask for by their ids, in all lanes together."""
-        return min(self._pace.size, LARGEST_LIST) * self._lanes.count
+        return min(self._pace.size, LARGEST_LIST) * self._lanes
 
     def _begin(self, page: Page) -> None:
         """The first answer of a reading dates it (I2)."""
@@ -232,7 +217,7 @@ class Reading:
         """The bodies of these and what could not be read; over as many connections as there are lanes."""
         bodies: list[dict[str, object]] = []
         failed: list[Failure] = []
-        for some, bad in self._lanes.map(self._split, _chunks(ids, max(1, -(-len(ids) // self._lanes.count)))):
+        for some, bad in self._pool.map(self._split, _chunks(ids, max(1, -(-len(ids) // self._lanes)))):
             bodies += some
             failed += bad
         if not bodies and len(failed) > 1:

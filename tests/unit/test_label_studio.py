@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -1108,6 +1109,7 @@ def test_what_was_told_and_is_recorded_is_not_remembered(studio: StandIn, follow
     project.add([task(n) for n in range(3000)])
     follower = follow(project)
     assert len(follower.run().tasks) == 3000
-    reading = label_studio_reading.Reading(cast("Any", follower.source)._api, follower.collection.id, follower.known, label_studio_reading.Lanes(1))
-    for _ in reading.full(None):
-        assert len(reading._told) <= 1500
+    with ThreadPoolExecutor(1) as pool:
+        reading = label_studio_reading.Reading(cast("Any", follower.source)._api, follower.collection.id, follower.known, pool, 1)
+        for _ in reading.full(None):
+            assert len(reading._told) <= 1500
