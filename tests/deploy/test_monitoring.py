@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 from tests.deploy.daemon import Daemon
-from tests.deploy.tools import DEPLOY, run, tool
+from tests.deploy.tools import DEPLOY, live, run, tool
+from tests.live.server import Process, free_port
 
 RULES = DEPLOY / "prometheus/rules.yaml"
 DASHBOARD = DEPLOY / "grafana/dashboard.json"
@@ -79,3 +84,48 @@ def test_no_two_panels_overlap() -> None:
         assert not cells & taken, panel["title"]
         assert at["x"] + at["w"] <= 24, panel["title"]
         taken |= cells
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[httpx.Client]:
+    """The real one, watching a daemon by our rules."""
+    with Daemon(tmp_path) as daemon:
+        daemon.wait_for_a_run()
+        jobs = [{"job_name": "syncd", "scrape_interval": "1s", "static_configs": [{"targets": [daemon.url.removeprefix("http://")]}]}]
+        (tmp_path / "prometheus.yml").write_text(
+            yaml.safe_dump({"global": {"evaluation_interval": "1s"}, "rule_files": [str(RULES)], "scrape_configs": jobs})
+        )
+        listen = f"127.0.0.1:{free_port()}"
+        options = [f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/tsdb", f"--web.listen-address={listen}"]
+        process = Process([tool("prometheus"), *options], tmp_path / "prometheus.log")
+        try:
+            with httpx.Client(base_url=f"http://{listen}/api/v1") as client:
+                yield client
+        finally:
+            process.stop()
+
+
+@live
+def test_a_real_prometheus_shows_every_panel_and_takes_every_rule(prometheus: httpx.Client) -> None:
+    end = time.monotonic() + 60
+    while silent := [expression for expression in in_dashboard() if not shown(prometheus, expression)]:
+        assert time.monotonic() < end, silent
+        time.sleep(0.3)
+    while "unknown" in (health := {rule["health"] for rule in ask(prometheus, "/rules")["groups"][0]["rules"]}):
+        assert time.monotonic() < end
+        time.sleep(0.3)
+    assert {"ok"} == health
+    assert [] == ask(prometheus, "/alerts")["alerts"]
+
+
+def shown(prometheus: httpx.Client, expression: str) -> bool:
+    return bool(ask(prometheus, "/query", query=expression).get("result")) or expression.endswith("> 0")  # nothing fails
+
+
+def ask(prometheus: httpx.Client, path: str, **params: str) -> dict[str, Any]:
+    with suppress(httpx.HTTPError):  # it is starting
+        answer = prometheus.get(path, params=params)
+        if answer.is_success:
+            found: dict[str, Any] = answer.json()["data"]
+            return found
+    return {}

@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 LIVE = os.environ.get("SYNCD_LIVE") == "1"
+live = pytest.mark.skipif(not LIVE, reason="set SYNCD_LIVE=1 to start it for real (make test-live)")
 
 
 def absent(reason: str) -> NoReturn:
