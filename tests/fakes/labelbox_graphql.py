@@ -1,7 +1,8 @@
 """GraphQL as the stand-in for Labelbox needs it: read a query's text, then pick from plain values what it asks for.
 
 A value to pick from is a dict of fields: each a plain value, another such dict, a list of them, or a function of the field's arguments. `Leaf` marks
-a dict or list that is one scalar (`Json`). Asking for a field that is not there fails as on a real server, so a misspelt query is found out.
+a dict or list that is one scalar (`Json`). Asking for a field that is not there fails as on a real server, so a misspelt query is found out
+(but in a listing that is empty).
 Knows fields, aliases, arguments, variables, `@include` and `@skip`; no fragments, no input types.
 """
 
@@ -13,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-_TOKEN = re.compile(r'\s*(?:,\s*|#[^\n]*\s*)*("(?:[^"\\]|\\.)*"|\$\w+|\.\.\.|[A-Za-z_]\w*|-?\d+(?:\.\d+)?|[!(){}\[\]:=@|&])')
+_NOTHING = re.compile(r"(?:[\s,]|#[^\n]*)*")
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\$\w+|[A-Za-z_]\w*|-?\d+(?:\.\d+)?|[!(){}\[\]:@]')
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a fault
@@ -157,12 +159,12 @@ def _literal(token: str) -> Any:
 
 
 def _tokens(text: str) -> Iterator[str]:
-    at, end = 0, len(text.rstrip())
-    while at < end:
+    at = 0
+    while (at := _NOTHING.match(text, at).end()) < len(text):  # type: ignore[union-attr]  # it matches everywhere
         found = _TOKEN.match(text, at)
         if found is None:
-            raise Refused("GRAPHQL_PARSE_FAILED", f"Syntax Error: Unexpected character at {at}.", 400)
-        yield found[1]
+            raise Refused("GRAPHQL_PARSE_FAILED", f"Syntax Error: Unexpected character {text[at]!r}.", 400)
+        yield found[0]
         at = found.end()
 
 
