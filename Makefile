@@ -53,4 +53,4 @@ $(VENV)/bench-installed: $(VENV)/tests-installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-label-studio .demo backup bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-label-studio .debian .demo backup bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
