@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.fakes.labelbox_exports import Content, Export
+from tests.fakes.labelbox_exports import Export
+from tests.fakes.labelbox_files import problem
 from tests.fakes.web import Answer, Drop
 
 Fault = Callable[[Callable[[], Answer]], Answer]
@@ -133,6 +134,11 @@ def edited(change: Callable[[Any], Any]) -> Fault:
     return fault
 
 
+def expired(_: Callable[[], Answer]) -> Answer:
+    """The store finds the address of a file too old."""
+    return problem(400, "ExpiredToken")
+
+
 def null_header(run: Callable[[], Answer]) -> Answer:
     return edited(lambda _: {"task": {"exportMetadataHeader": None}})(run)
 
@@ -165,8 +171,18 @@ def stuck(export: Export) -> None:
 
 def lines(change: Callable[[list[bytes]], list[bytes]]) -> Callable[[Export], None]:
     """The lines of the result, each with its newline, changed: some left out, repeated, spoiled."""
-    return lambda export: setattr(export, "result", Content(b"".join(change(export.result.tail.splitlines(keepends=True)))))
+
+    def fault(export: Export) -> None:
+        found = export.result.tail.split(b"\n")
+        export.result.tail = b"".join(change([line + b"\n" for line in found[:-1]]))
+
+    return fault
 
 
 def error_lines(*found: bytes) -> Callable[[Export], None]:
-    return lambda export: setattr(export, "errors", Content(export.errors.tail + b"".join(found)))
+    """More lines on the other stream."""
+
+    def fault(export: Export) -> None:
+        export.errors.tail += b"".join(found)
+
+    return fault

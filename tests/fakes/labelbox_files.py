@@ -61,10 +61,13 @@ class Files:
         if int(expires) <= self._world.clock():
             return problem(400, "ExpiredToken")
         parts = request.path.strip("/").split("/")
-        return self._ranged(request, self._frames(parts[1]) if parts[0] == "frames" else self._piece(*parts[1:]))
+        if parts[0] == "frames":
+            return self._ranged(request, self._frames(parts[1]))
+        found = self._exports.tasks.get(parts[1])
+        return self._ranged(request, self._piece(found, *parts[2:])) if found else problem(404, "NoSuchKey")
 
-    def _piece(self, task: str, stream: str, size: str, number: str) -> bytes:
-        found = self._exports.tasks[task]
+    @staticmethod
+    def _piece(found: Export, stream: str, size: str, number: str) -> bytes:
         content = found.result if stream == "RESULT" else found.errors
         return content.read(int(number) * int(size), min((int(number) + 1) * int(size), content.size))
 
