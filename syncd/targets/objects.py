@@ -199,26 +199,19 @@ class ObjectTarget:
         return self._call_existing(key, lambda: bytes(obstore.get(self._store, path).bytes()))
 
     def list(self, prefix: str) -> Iterator[Sequence[Stat]]:
-        begin = self._prefix + prefix
-        stream, last, ordered = None, "", True
+        begin, last, more = self._prefix + prefix, "", True
 
-        def page() -> Sequence[obstore.ObjectMeta] | None:
-            """The next one; after a failure what comes behind the last path seen."""
-            nonlocal stream
-            if stream is None:
-                if not ordered:
-                    raise TargetError("the listing broke off, and this store lists in no order, so it can't be continued; run again")
-                stream = iter(obstore.list(self._store, begin.rpartition("/")[0] or None, offset=last or None, chunk_size=_PAGE))
-            try:
-                return next(stream, None)
-            except BaseError:
-                stream = None
-                raise
+        def page() -> Sequence[obstore.ObjectMeta]:
+            """What comes behind the last path seen: a stream of its own, so that one that failed is simply begun again."""
+            return next(iter(obstore.list(self._store, begin.rpartition("/")[0] or None, offset=last or None, chunk_size=_PAGE)), ())
 
-        while (items := self._call(None, page)) is not None:
+        while more:
+            items = self._call(None, page)
             for item in items:
-                ordered = ordered and last < item["path"]
+                if item["path"] <= last:
+                    raise TargetError(f"{self.place}: this store lists in no order, so a listing can't be continued: use another one")
                 last = item["path"]
+            more = len(items) == _PAGE
             found = [item for item in items if item["path"].startswith(begin)]
             yield [Stat(item["path"].removeprefix(self._prefix), item["size"], _etag(item["e_tag"])) for item in found]
 
