@@ -14,7 +14,7 @@ from syncd.fields import Fields
 from syncd.sources.base import Selection, Source
 from syncd.targets.base import Target
 
-NAMES = {"sources": ("label_studio", "files"), "targets": ("local", "s3", "gcs")}
+NAMES = {"sources": ("label_studio", "labelbox", "files"), "targets": ("local", "s3", "gcs")}
 """Each section of the config and the types it knows: modules of the package of that name."""
 
 

@@ -1,14 +1,15 @@
 """What every Source over HTTP shares: one client, retries, and the only place where httpx's errors and statuses become syncd's.
 
-Refuses to follow redirects (a token must not reach another host), to keep cookies (a session must not outlive or outrank the token), and to take
-anything but JSON for an answer: a login page with 200 is an error, never data (I4).
+Refuses to follow redirects with a token (it must not reach another host), to keep cookies (a session must not outlive or outrank the token), and to
+take anything but JSON for an answer: a login page with 200 is an error, never data (I4).
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -19,12 +20,15 @@ import httpx
 
 from syncd import __version__, encode
 from syncd.clock import SECOND
-from syncd.errors import AccessError, SourceError, TaskError, TransientError
+from syncd.errors import AccessError, SourceError, SyncdError, TaskError, TransientError
 from syncd.retry import Retry
 
 CONNECT_TIMEOUT = 15.0  # seconds
 BRITTLE_TRIES = 3
+MOST_REDIRECTS = 5
+PIECE = 1 << 16  # bytes
 _BRITTLE = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
+_DENIED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _BUSY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 _SHOWN = 200  # characters of a server's own words in a message
 
@@ -110,6 +114,38 @@ class Http:
         """The answer to a POST without authorization. Raises SourceError or AccessError."""
         return self._retry.call(lambda: self._judge(*self._send("POST", path, json=body), absent=False))
 
+    def ask(self, path: str, body: object, fault: Callable[[object, float | None], Exception | None]) -> Answer:
+        """One try of an authorized POST of JSON; TransientError is the caller's to retry.
+
+        fault: what a JSON answer stands for by its content and its Retry-After; None: its status tells, as it always does for 401, 403 and 5xx.
+        """
+        response, content = self._send("POST", path, json=body, headers={"Authorization": self._auth.header(self._post)})
+        told = response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR and response.status_code not in _DENIED
+        if told and _kind(response).endswith("json"):
+            with suppress(TaskError):  # not JSON after all: judged below
+                if (error := fault(encode.parse(content), _retry_after(response))) is not None:
+                    raise error
+        return self._judge(response, content, absent=False)
+
+    def download(self, url: str, *, authorized: bool = False) -> Iterator[bytes]:
+        """One try of a GET of any address, in pieces; nothing for 204. Redirects are followed; the key goes to this server's own origin alone, and
+        never behind a redirect. Raises TransientError for what may pass, TaskError for what this address will not give.
+        """
+        for _ in range(MOST_REDIRECTS):
+            with self._lock:
+                self.requests += 1
+            where = f"GET {url.partition('?')[0]}"  # what follows may be a secret
+            with _translated(where, bad_url=TaskError):
+                headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+                if authorized and _origin(url) == _origin(str(self._base)):
+                    headers["Authorization"] = self._auth.header(self._post)
+                with self._client.stream("GET", url, headers=headers) as response:
+                    if not response.has_redirect_location:
+                        yield from _pieces(response, where)
+                        return
+                    url, authorized = str(httpx.URL(url).join(response.headers["location"])), False
+        raise TaskError(f"{where}: redirected more than {MOST_REDIRECTS} times")
+
     def close(self) -> None:
         self._client.close()
 
@@ -123,20 +159,11 @@ class Http:
         with self._lock:
             self.requests += 1
         where, content = f"{method} {self._base}{path}", bytearray()
-        try:
-            with self._client.stream(method, path, **options) as response:
-                for part in response.iter_bytes():
-                    content += part
-                    if limit is not None and len(content) > limit:
-                        raise TaskError(f"{where}: an answer of more than {limit} bytes")
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise SourceError(f"{self._base}: {error}") from None
-        except httpx.ReadTimeout:
-            raise _BrittleError(f"{where}: no answer in time") from None
-        except (httpx.ReadError, httpx.RemoteProtocolError, httpx.DecodingError) as error:  # resets, truncated bodies, undecodable gzip
-            raise _BrittleError(f"{where}: {str(error) or type(error).__name__}") from None
-        except httpx.HTTPError as error:  # nobody listens, no name, TLS
-            raise TransientError(f"{where}: {str(error) or type(error).__name__}") from None
+        with _translated(where), self._client.stream(method, path, **options) as response:
+            for part in response.iter_bytes():
+                content += part
+                if limit is not None and len(content) > limit:
+                    raise TaskError(f"{where}: an answer of more than {limit} bytes")
         return response, bytes(content)
 
     def _judge(self, response: httpx.Response, content: bytes, *, absent: bool) -> Answer:
@@ -149,7 +176,7 @@ class Http:
         if status >= HTTPStatus.MULTIPLE_CHOICES and status < HTTPStatus.BAD_REQUEST:
             target = response.headers.get("location", "").partition("?")[0]  # what follows may be a secret
             raise SourceError(f"{where}: redirected to {target[:_SHOWN]}; redirects are not followed, give the right address as url")
-        kind = response.headers.get("content-type", "").partition(";")[0].strip()
+        kind = _kind(response)
         if not kind.endswith("json"):
             raise SourceError(
                 f"{where}: answered {status} with {kind or 'no content type'} instead of JSON: a login page or another server? check url"
@@ -163,13 +190,46 @@ class Http:
     def _fault(self, response: httpx.Response, where: str, detail: str) -> Exception:
         status = response.status_code
         said = f"{where}: {status} {response.reason_phrase}" + (f" ({detail})" if detail else "")
-        if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        if status in _DENIED:
             return AccessError(f"{said}; {self._explain(detail)}")
         if status in _BRITTLE:
             return _BrittleError(said, _retry_after(response))
         if status in _BUSY or status > HTTPStatus.INTERNAL_SERVER_ERROR:
             return TransientError(said, _retry_after(response))
         return SourceError(f"{said}; check url, and that the server is one syncd knows")
+
+
+@contextmanager
+def _translated(where: str, bad_url: type[SyncdError] = SourceError) -> Iterator[None]:
+    """What httpx raises, as syncd's errors."""
+    try:
+        yield
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        raise bad_url(f"{where}: {error}") from None
+    except httpx.ReadTimeout:
+        raise _BrittleError(f"{where}: no answer in time") from None
+    except (httpx.ReadError, httpx.RemoteProtocolError, httpx.DecodingError) as error:  # resets, truncated bodies, undecodable gzip
+        raise _BrittleError(f"{where}: {str(error) or type(error).__name__}") from None
+    except httpx.HTTPError as error:  # nobody listens, no name, TLS
+        raise TransientError(f"{where}: {str(error) or type(error).__name__}") from None
+
+
+def _pieces(response: httpx.Response, where: str) -> Iterator[bytes]:
+    status = response.status_code
+    if status in _BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise TransientError(f"{where}: {status} {response.reason_phrase}", _retry_after(response))
+    if status not in {HTTPStatus.OK, HTTPStatus.NO_CONTENT} or _kind(response) == "text/html":
+        raise TaskError(f"{where}: {status} {response.reason_phrase}, {_kind(response) or 'no content type'}")
+    yield from response.iter_bytes(PIECE)
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = httpx.URL(url)
+    return parts.scheme, parts.host, parts.port
+
+
+def _kind(response: httpx.Response) -> str:
+    return str(response.headers.get("content-type", "")).partition(";")[0].strip()
 
 
 def _detail(content: bytes) -> str:

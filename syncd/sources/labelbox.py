@@ -1,0 +1,196 @@
+"""Labelbox as a Source: data rows with their labels, of projects, datasets, slices and model runs, by streamed exports.
+
+Reads only, but for starting and cancelling exports. A pass is in `labelbox_reading`, what a Collection holds in `labelbox_scope`, an export in
+`labelbox_export`, the wire in `labelbox_api`. Rules:
+- Only what the config names is read; all projects when it names nothing.
+- A row is believed to be absent when an export that asks for exactly its id lacks it; gone from Labelbox, when the whole catalog lacks it, too, and
+  Labelbox itself says that there is no such row (I4). A file is absent with its row, or when that does not refer to it.
+- A Collection is believed to be gone when Labelbox itself says so by its id, and lists it no more; a refusal proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from itertools import islice
+from typing import ClassVar, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from syncd.clock import Clock
+from syncd.errors import SourceError, TaskError
+from syncd.fields import Duration, Fields, Secret
+from syncd.keys import SIDE
+from syncd.known import Known
+from syncd.model import Collection, Gone
+from syncd.retry import Retry
+from syncd.sources import labelbox_api as api
+from syncd.sources.base import Batch, Selection, selected
+from syncd.sources.http import Http
+from syncd.sources.labelbox_export import Exports, Order, name_for
+from syncd.sources.labelbox_reading import Reading
+from syncd.sources.labelbox_rows import refused, row_of, told_id
+from syncd.sources.labelbox_scope import MOST_IDS, Export, Filters, Scope
+
+_CONNECTIONS = 4
+_CHANGING = frozenset({"updatedAt", "lastActivityTime", "dataRowCount", "rowCount", "size"})
+
+
+class Config(Fields):
+    """Labelbox. Start with `type: labelbox` and `api_key`."""
+
+    kinds: ClassVar[tuple[str, ...]] = api.KINDS
+
+    type: Literal["labelbox"]
+    api_key: Secret
+    """An API key (Workspace settings, API)."""
+    url: str = "https://api.labelbox.com/graphql"
+    """Its GraphQL address, should it be another."""
+    export: Export = Export()
+    """What is backed up of each data row."""
+    filters: Filters = Filters()
+    """Only some data rows."""
+    masks: bool = False
+    """Keep the pictures of masks, too, beside their data row."""
+    requests_per_minute: int = Field(default=1000, ge=1, le=100_000)
+    """Labelbox allows 1,500 on its free plan, for all that use the key."""
+    export_timeout: Duration = 7200.0
+    """How long an export may run, or wait for others to end."""
+    retry_for: Duration = 120.0
+    """How long a failing request is tried again."""
+    timeout: Duration = 300.0
+    """How long Labelbox may stay silent: starting a large export takes minutes."""
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or not parts.path.endswith("/graphql") or parts.query or "@" in parts.netloc:
+            raise ValueError("not the address of a GraphQL server: write it like https://api.labelbox.com/graphql, without user, ? or #")
+        return value
+
+
+def open(config: Config, select: Selection, clock: Clock) -> Labelbox:  # noqa: A001 - the name every edge shares
+    """A Source for what `select` names of each kind; all projects when it names nothing."""
+    key, parts = config.api_key.get_secret_value().strip(), urlsplit(config.url)
+    retry = Retry(clock, retry_for=config.retry_for, exhausted=SourceError)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    http = Http(origin, retry, api.BearerKey(key), api.explain, timeout=config.timeout, concurrency=_CONNECTIONS)
+    budget = api.shared_budget(config.url, sha256(key.encode()).digest(), config.requests_per_minute, clock)  # type: ignore[arg-type]  # by identity
+    talk = api.Api(http, retry, budget, parts.path)
+    return Labelbox(config, talk, Exports(talk, clock, config.export_timeout), select or {"projects": ("*",)})
+
+
+class _Row(NamedTuple):
+    """What is there of a row that was asked for by its id. sides: names of its files; inside: whether it shows its part in the project."""
+
+    sides: frozenset[str]
+    inside: bool
+
+
+class Labelbox:
+    """The Source. See `sources.base.Source` for what each method promises."""
+
+    waits = True
+
+    def __init__(self, config: Config, talk: api.Api, exports: Exports, select: Selection) -> None:
+        self._config, self._api, self._exports, self._select = config, talk, exports, select
+
+    @property
+    def requests(self) -> int:
+        return self._api.requests
+
+    def collections(self) -> list[Collection]:
+        named = ((kind, self._select[kind]) for kind in api.KINDS if kind in self._select)
+        return [found for kind, names in named for found in self._api.collections(kind) if selected(names, _bare(found.id), found.title)]
+
+    def changes(
+        self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True
+    ) -> Iterator[Batch]:
+        del drafts  # there are none
+        reading = Reading(self._api, self._exports, self._scope(collection), collection.id, known, masks=self._config.masks)
+        return reading.incremental(since) if since else reading.full(position)
+
+    def confirm(self, collection: Collection, tasks: Sequence[str]) -> dict[str, Gone]:
+        scope, gone = self._scope(collection), dict[str, Gone]()
+        rows = iter(dict.fromkeys(task.partition(SIDE)[0] for task in tasks))
+        while some := list(islice(rows, MOST_IDS)):
+            asked = self._ask(scope.among(some), some, scope)
+            if asked is None:
+                continue
+            lost = self._lost(scope, [row for row in some if row not in asked])
+            for task in tasks:
+                row, side, name = task.partition(SIDE)
+                if row in lost:
+                    gone[task] = lost[row]
+                elif side and (there := asked.get(row)) and name not in there.sides:
+                    gone[task] = Gone.DELETED
+        return gone
+
+    def confirm_collection(self, collection: Collection) -> bool:
+        scope = self._scope(collection)
+        try:
+            self._api.one(scope.kind, scope.id)
+        except api.NotFoundError:
+            return all(found.id != collection.id for found in self._api.collections(scope.kind))
+        return False
+
+    def settings(self, collection: Collection) -> Mapping[str, object]:
+        scope = self._scope(collection)
+        own = _lasting(self._api.one(scope.kind, scope.id))
+        if scope.kind == "projects":
+            try:
+                own |= {name: _stable(value) for name, value in self._api.surroundings(scope.id).items()}
+            except SourceError as error:  # the tasks matter more, and the two that are experimental may change any day
+                raise TaskError(str(error)) from None
+        return own
+
+    def close(self) -> None:
+        self._api.close()
+
+    def _scope(self, collection: Collection) -> Scope:
+        kind, inner, id_ = collection.id.rpartition("/")
+        return Scope(kind if inner else "projects", id_, self._config.export, self._config.filters)
+
+    def _lost(self, scope: Scope, rows: Sequence[str]) -> dict[str, Gone]:
+        """How these are absent, which the Collection does not show."""
+        anywhere = self._ask(scope.anywhere(rows), rows, scope) if rows else None
+        if anywhere is None:
+            return {}
+        # one that is in the project after all is odd, unless the config filters it out
+        lost = {row: Gone.REMOVED for row, there in anywhere.items() if there is not None and (scope.filtered or not there.inside)}
+        return lost | {row: Gone.DELETED for row in rows if row not in anywhere and self._api.row_is_gone(row)}
+
+    def _ask(self, order: Order, rows: Iterable[str], scope: Scope) -> dict[str, _Row | None] | None:
+        """Which of these rows an export shows; None for one that could not be read; None at all when the export proves nothing."""
+        wanted, found, failed, count = frozenset(rows), dict[str, _Row | None](), list[str | None](), 0
+        task = self._exports.start(order, name_for("confirm"))
+        self._exports.wait(task)
+        stream = self._exports.stream(task, "RESULT")
+        for count, line in enumerate(self._exports.lines(task, "RESULT", stream.size), 1):  # noqa: B007 - counted for what follows
+            try:
+                row = row_of(line.data, masks=self._config.masks)
+            except TaskError:
+                failed.append(told_id(line.data))
+                continue
+            if row.task.id in wanted:
+                found[row.task.id] = _Row(frozenset(row.sides), scope.id in row.projects)
+        errors = self._exports.stream(task, "ERRORS")
+        failed += (refused(line.data)[0] for line in self._exports.lines(task, "ERRORS", errors.size))
+        return None if count != stream.lines or None in failed else found | dict.fromkeys(id_ for id_ in failed if id_ is not None)
+
+
+def _bare(id_: str) -> str:
+    return id_.rpartition("/")[2]
+
+
+def _lasting(value: object) -> dict[str, object]:
+    """What does not change by work."""
+    return {name: part for name, part in value.items() if name not in _CHANGING} if isinstance(value, Mapping) else {}
+
+
+def _stable(value: object) -> object:
+    if isinstance(value, list):
+        return sorted((_lasting(item) for item in value), key=lambda item: str(item.get("id")))
+    return _lasting(value)

@@ -1,0 +1,209 @@
+"""One export of Labelbox from its start to its last line.
+
+Knows nothing of Checkpoints and of what the lines mean. Rules:
+- No second export for one name: after a lost answer to the mutation, the one that was perhaps started is looked for by its name first.
+- Where no more may run at a time, wait; a task that takes too long is cancelled.
+- A file's address is asked for just before its use; whatever goes wrong with it, a new one is asked for from the byte that was reached. So the bytes
+  are exact, or it raises; memory depends on the longest line alone.
+- Lines end at the newline byte and nowhere else: strings may hold U+2028.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+from syncd.clock import Clock
+from syncd.errors import SourceError, TaskError, TransientError
+from syncd.sources import labelbox_queries as queries
+from syncd.sources.labelbox_api import Api, LimitError, NotFoundError, Object, integer, part, text
+
+LOG = logging.getLogger(__name__)
+
+FIRST_POLL, LONGEST_POLL = 0.2, 5.0  # seconds
+FIRST_TURN, LONGEST_TURN = 5.0, 60.0  # seconds between looks for a free place
+PER_ORGANIZATION, PER_PROJECT = 20, 10  # exports that may run at a time
+HEADER_TRIES = 3
+_ENDED = frozenset({"FAILED", "CANCELED"})
+
+
+class Order(NamedTuple):
+    """What an export is to hold. of: `Project`, `Catalog`, `Slice` or `ModelRun`."""
+
+    of: str
+    filters: Object
+    params: Object
+
+
+class Line(NamedTuple):
+    """One line without its end, and the offset behind it."""
+
+    data: bytes
+    end: int
+
+
+class Stream(NamedTuple):
+    """The size of a stream in bytes, and how many lines it promises."""
+
+    size: int
+    lines: int
+
+
+class _NoPlaceError(SourceError):
+    """Too many exports are running."""
+
+
+class Exports:
+    """Starts, waits for and reads exports. timeout: seconds that one may wait for its turn, and then run."""
+
+    def __init__(self, api: Api, clock: Clock, timeout: float) -> None:
+        self._api, self._clock, self._timeout = api, clock, timeout
+
+    def start(self, order: Order, name: str) -> str:
+        """The id of the one export of that name, started when there is a place for it. Raises SourceError."""
+        sent = False
+
+        def attempt() -> str:
+            nonlocal sent
+            found = self.look(name, by_name=True) if sent else None
+            if found is not None:
+                return text(found, "id")
+            try:
+                sent = True
+                given = {"taskName": name, "isStreamableReady": True, "streamable": True, "filters": order.filters, "params": order.params}
+                data, _ = self._api.once(queries.export(order.of), input=given)
+            except LimitError as error:
+                sent = False
+                raise _NoPlaceError(str(error)) from None
+            return text(part(data, f"exportDataRowsIn{order.of}"), "taskId")
+
+        pause, end = FIRST_TURN, self._clock.monotonic() + self._timeout
+        while True:
+            try:
+                if self._places(str(order.filters.get("projectId"))):
+                    return self._api.retried(attempt)
+                reason = "as many exports as Labelbox allows are running"
+            except _NoPlaceError as error:
+                reason = str(error)
+            if self._clock.monotonic() > end:
+                raise SourceError(f"an export could not be started: {reason}; waited {self._timeout:.0f} s")
+            LOG.info("waiting for other exports to end: %s", reason)
+            self._clock.wait(pause)
+            pause = min(pause * 2, LONGEST_TURN)
+
+    def look(self, task: str, *, by_name: bool = False) -> Object | None:
+        """A task of the key's owner as the server tells it; None when it tells of none."""
+        try:
+            found = self._api.tasks(queries.NAMED if by_name else queries.TASK, task)
+        except NotFoundError:
+            return None
+        return next((row for row in found if row.get("name" if by_name else "id") == task), None)
+
+    def wait(self, task: str) -> Object:
+        """The task, once it is complete. Raises SourceError when it ends in any other way, or not in time."""
+        pause, end = FIRST_POLL, self._clock.monotonic() + self._timeout
+        while True:
+            found = self.look(task)
+            status = found.get("status") if found is not None else "gone"
+            if found is not None and status == "COMPLETE":
+                return found
+            if found is None or status in _ENDED:
+                said = str((found or {}).get("errors") or (found or {}).get("result") or "it names no reason").partition("?")[0]
+                raise SourceError(f"export {task} is {status}: {said}")
+            if self._clock.monotonic() > end:
+                self._api.ask(queries.CANCEL, id=task)
+                raise SourceError(f"export {task} was still {status} after {self._timeout:.0f} s and is cancelled; see export_timeout")
+            self._clock.wait(pause)
+            pause = min(pause * 1.5, LONGEST_POLL)
+
+    def stream(self, task: str, kind: str, *, expected: bool = False) -> Stream:
+        """kind: RESULT or ERRORS. A header that is null, or zero, is an empty stream; where rows are expected it is asked for again first."""
+        for left in range(HEADER_TRIES if expected else 1, 0, -1):
+            header = part(self._api.ask(queries.HEADER, where={"id": task}, streamType=kind), "task").get("exportMetadataHeader")
+            if isinstance(header, dict) and any(header.values()):
+                return Stream(integer(header, "totalSize"), integer(header, "totalLines"))
+            if left > 1:
+                self._clock.wait(FIRST_POLL)
+        return Stream(0, 0)
+
+    def lines(self, task: str, kind: str, size: int, offset: int = 0) -> Iterator[Line]:
+        """The lines that begin at or after `offset`, where one begins; blank ones are left out."""
+        end = offset
+        for line in _split(self._bytes(task, kind, size, offset)):
+            end += len(line) + 1
+            if line.strip():
+                yield Line(line, min(end, size))
+
+    def _places(self, project: str) -> bool:
+        """Whether another export may run, as far as can be seen: others' are hidden."""
+        running = [task for task in self._api.tasks(queries.RUNNING, "IN_PROGRESS") if "export" in str(task.get("type"))]
+        return len(running) < PER_ORGANIZATION and sum(f" {project} " in str(task.get("name")) for task in running) < PER_PROJECT
+
+    def _bytes(self, task: str, kind: str, size: int, at: int) -> Iterator[bytes]:
+        """Exactly the bytes from `at` on."""
+        while at < size:
+            rest = self._api.retried(partial(self._from, task, kind, size, at))
+            try:
+                for piece in rest:
+                    at += len(piece)
+                    yield piece
+            except (TransientError, TaskError) as error:
+                LOG.info("export %s broke off at byte %d and is asked for again: %s", task, at, error)
+
+    def _from(self, task: str, kind: str, size: int, at: int) -> Iterator[bytes]:
+        """One try: the bytes of the file that holds `at`, from there on; at least the first piece of them is there when this returns."""
+        data, _ = self._api.once(queries.CHUNK, where={"id": task}, streamType=kind, offset=str(at))
+        chunk = part(part(data, "task"), "exportFileFromOffset")
+        start, end = (integer(part(chunk, "offsets"), name) for name in ("start", "end"))
+        if not start <= at <= end < size:
+            raise SourceError(f"export {task}: the file for byte {at} of {size} is said to hold bytes {start} to {end}")
+        try:
+            pieces = _cut(self._api.signed(text(chunk, "file")), at - start, end + 1 - at)
+            first = next(pieces, None)
+        except TaskError as error:  # expired, perhaps
+            raise TransientError(str(error)) from None
+        if first is None:
+            raise TransientError(f"export {task}: the file for byte {at} ends before it")
+        return _chain(first, pieces)
+
+
+def usable(task: Object | None) -> bool:
+    """Whether it can be read, perhaps after waiting."""
+    return task is not None and task.get("status") not in {*_ENDED, "CANCELLING"}
+
+
+def name_for(collection: str) -> str:
+    """A name that no other export has."""
+    return f"syncd {collection} {secrets.token_hex(8)}"
+
+
+def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _cut(pieces: Iterator[bytes], skip: int, count: int) -> Iterator[bytes]:
+    """`count` bytes after `skip` of them; SourceError when there are more."""
+    for piece in pieces:
+        found = piece[skip:]
+        skip = max(0, skip - len(piece))
+        if len(found) > count:
+            raise SourceError("a file of an export is longer than its offsets say; nothing can be concluded from it")
+        count -= len(found)
+        if found:
+            yield found
+
+
+def _split(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines, at a cost that does not depend on their length."""
+    held: list[bytes] = []
+    for piece in pieces:
+        head, *lines = piece.split(b"\n")
+        held.append(head)
+        for line in lines:
+            yield b"".join(held)
+            held = [line]
+    yield b"".join(held)

@@ -1,0 +1,312 @@
+"""One pass over one Labelbox Collection, full or incremental.
+
+Rules:
+- A probe comes first. When it equals the remembered one and the last activity lies before `since`, some export saw it, whatever the index lagged:
+  nothing moved, and no export is started. Slices and model runs have no filter: when something moved they are read whole. What no probe shows
+  (attachments, names in an ontology, files that a row no longer refers to) waits for the next full Run.
+- The Cursor is the server's clock (`Date`) at the probe before the export, so never later than what the export saw (I2).
+- An export is noted before it is started: whoever comes after a crash reads that one, for the same purpose alone.
+- Everything is there (I4) when the export is COMPLETE, has the lines it promises, and as many ids as Labelbox counted before or after it. Rows on
+  its error stream, or that can't be read, failed; they are not absent. Otherwise nothing is missing, and a Failure says what lacks.
+- An incremental reading after which the counts disagree goes on with a full export. When full exports lack the same number for longer than any index
+  lags, the counter is believed to be off: told each time until then, it does not cost a full export for ever.
+- Files of a row come before it: while they are not recorded the row is not either, and is read again.
+- Memory stays flat: the ids that were seen are on disk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import NamedTuple
+
+from syncd import encode
+from syncd.clock import SECOND
+from syncd.errors import SourceError, TaskError
+from syncd.keys import SIDE
+from syncd.known import Known
+from syncd.model import Counts, Entry, Failure, Task
+from syncd.scratch import Scratch
+from syncd.sources.base import Batch
+from syncd.sources.labelbox_api import Api, Probe, moment
+from syncd.sources.labelbox_export import Exports, Line, name_for, usable
+from syncd.sources.labelbox_rows import Row, refused, row_of, told_id
+from syncd.sources.labelbox_scope import MOST_IDS, Scope
+
+FIRST_BATCH, LARGEST_BATCH = 1 << 16, 2 << 20  # bytes of lines; the first ones are small, so that writing begins at once
+MOST_ROWS = 1000
+LAG = 600 * SECOND  # longer than any index takes to catch up
+_EXPORT, _PROBE, _COUNTS = "export", "probe", "counts"  # notes
+
+
+class _Noted(NamedTuple):
+    """An export that was begun. purpose: a digest of what it shows; since: None when it holds everything; task: empty until its id is known;
+    cursor, rows: what the probe before it said.
+    """
+
+    purpose: str
+    since: int | None
+    name: str
+    task: str
+    cursor: int | None
+    rows: int | None
+
+
+@dataclass
+class _Told:
+    """What an export told so far. before: what Labelbox counted before it; lines: of those `promised`; blind: rows that failed and have no name;
+    ids: how many different ones.
+    """
+
+    before: int | None
+    promised: int = 0
+    lines: int = 0
+    blind: int = 0
+    ids: int = 0
+
+    @property
+    def whole(self) -> bool:
+        return self.lines == self.promised
+
+
+class _Counted(NamedTuple):
+    """By how many rows Labelbox' counter is known to be off; by how many more than were exported it stands since `at`, by the server's clock."""
+
+    off: int = 0
+    lack: int = 0
+    at: int = 0
+
+    def after(self, lack: int, now: int) -> _Counted:
+        """What to believe after a full export that lacks so many."""
+        if lack <= 0 or lack == self.off or (lack == self.lack and now - self.at > LAG):
+            return _Counted(lack)
+        return _Counted(self.off, lack, self.at if lack == self.lack else now)
+
+
+class Reading:
+    """One pass. masks: keep their pictures, too."""
+
+    def __init__(self, api: Api, exports: Exports, scope: Scope, collection: str, known: Known, *, masks: bool) -> None:
+        self._api, self._exports, self._scope, self._known, self._masks = api, exports, scope, known, masks
+        self._collection = collection
+        notes = known.notes([_EXPORT, _PROBE, _COUNTS])
+        self._remembered = notes.get(_PROBE)
+        self._counted = _Counted(*json.loads(notes.get(_COUNTS, b"[]")))
+        self._noted = _Noted(*json.loads(notes[_EXPORT])) if _EXPORT in notes else None
+        self._failing = set(known.failing())
+        self._told: set[str] = set()  # failures of this pass
+        self._size, self._new = known.size(), 0  # before this pass; ids it found that had no Entry
+        self._seen = Scratch()  # ids of the export, and which line each was; empty when it failed
+        self._sparing = False  # leave out rows whose Revision is held
+        self._cursor: int | None = None
+
+    def incremental(self, since: int) -> Iterator[Batch]:
+        """What somebody worked on, what failed before, and everything else if the counts want it."""
+        before = self._look()
+        quiet = before.activity is not None and before.activity < since and self._remembered == _mark(before)
+        if quiet and self._noted is None and not self._failing and self._agree(before, before):
+            yield Batch(cursor=self._cursor)
+            return
+        if self._scope.dated and (self._noted is None or self._noted.since is not None):
+            self._sparing = True
+            told = yield from self._export(since, before)
+            yield from self._failed_before()
+            if not told.whole:
+                yield self._failure(f"an export promised {told.promised} data rows and held {told.lines}")
+            if self._agree(before, self._look()):
+                yield self._end(before, clean=told.whole and not told.blind)
+                return
+        yield from self._everything(before)
+
+    def full(self, position: str | None) -> Iterator[Batch]:
+        """Everything; from a position on, what is missing is left to the incremental reading that follows."""
+        if position is None:
+            yield from self._everything(self._look())
+            return
+        task, offset, lines = json.loads(position)
+        if usable(self._exports.look(task)):
+            told = yield from self._rows(task, _Told(None, lines=lines), offset)
+        else:
+            told = yield from self._export(None, self._look())
+        if not told.whole:
+            yield self._failure(f"an export promised {told.promised} data rows and held {told.lines}")
+        yield Batch(cursor=self._cursor, notes={_EXPORT: None})
+
+    def _look(self) -> Probe:
+        found = self._api.probe(self._scope.kind, self._scope.id)
+        self._cursor = found.asked_at if self._cursor is None else self._cursor
+        return found
+
+    def _everything(self, before: Probe) -> Iterator[Batch]:
+        """A full export, and what it proves to be missing, or why it proves nothing."""
+        self._seen = Scratch()
+        told = yield from self._export(None, before)
+        after = self._look()
+        counts = [] if self._scope.filtered else [count for count in (told.before, after.rows) if count is not None]
+        lack = min(counts) - told.ids - told.blind if counts else 0
+        proven = told.whole and lack <= max(self._counted.off, 0)
+        if proven and not told.blind:
+            yield from self._missing(chain(self._known.all_ids(), self._failing))
+        elif not proven:
+            held = f"promised {told.promised} data rows and held {told.lines}" if not told.whole else f"holds {told.ids} of {min(counts)} data rows"
+            yield self._failure(f"a full export {held}; nothing is taken for deleted")
+        end = self._end(before, clean=proven and not told.blind)
+        if counts and told.whole and len(set(counts)) == 1:
+            end = replace(end, notes={**end.notes, _COUNTS: json.dumps(self._counted.after(lack, after.asked_at or 0)).encode()})
+        yield end
+
+    def _missing(self, ids: Iterable[str]) -> Iterator[Batch]:
+        """Those that this export did not show."""
+        for some in _chunks(ids):
+            seen = self._seen.get(some)
+            if lost := [id_ for id_ in dict.fromkeys(some) if id_ not in seen]:
+                yield Batch(missing=lost, cursor=self._cursor)
+
+    def _failed_before(self) -> Iterator[Batch]:
+        """Rows that failed in an earlier pass, or whose files did, and that this one has not met."""
+        rows = sorted({_row(id_) for id_ in self._failing})
+        for some in _chunks(rows, MOST_IDS):
+            seen = self._seen.get(some)
+            if rest := [id_ for id_ in some if id_ not in seen]:
+                task = self._exports.start(self._scope.among(rest), name_for(self._collection))
+                told = yield from self._rows(task, _Told(None))
+                seen = self._seen.get(rest)
+                lost = [id_ for id_ in self._failing if _row(id_) in rest and _row(id_) not in seen and told.whole and not told.blind]
+                self._failing.difference_update(lost)
+                yield Batch(missing=lost, cursor=self._cursor)
+
+    def _agree(self, before: Probe, after: Probe) -> bool:
+        """Whether as many rows are held, or failing, as Labelbox counts."""
+        if before.rows is None or after.rows is None or self._scope.filtered:
+            return True
+        failing = [id_ for id_ in self._failing | self._told if SIDE not in id_]
+        held, seen = self._known.entries(failing), self._seen.get(failing)
+        lost = sum((id_ not in held or held[id_].kept) and not seen.get(id_) for id_ in failing)
+        return min(before.rows, after.rows) <= self._size + self._new + lost + self._counted.off <= max(before.rows, after.rows)
+
+    def _end(self, before: Probe, *, clean: bool) -> Batch:
+        """The export is over; the probe before it is remembered unless something could not be read."""
+        return Batch(cursor=self._cursor, notes={_EXPORT: None, _PROBE: _mark(before) if clean else None})
+
+    def _failure(self, error: str) -> Batch:
+        return Batch(failed=[Failure(self._collection, None, error)], cursor=self._cursor)
+
+    def _export(self, since: int | None, before: Probe) -> Generator[Batch, None, _Told]:
+        """All rows of an export: of the one that was begun for this, or of a new one."""
+        purpose = encode.digest(encode.dumps(self._scope.everything()._asdict())).hex()[:32]
+        noted = self._begun(purpose, since)
+        if noted is None:
+            noted = _Noted(purpose, since, name_for(self._collection), "", self._cursor, before.rows)
+            yield Batch(notes={_EXPORT: json.dumps(noted).encode()}, cursor=self._cursor)
+            noted = noted._replace(task=self._exports.start(self._scope.everything(since), noted.name))
+            yield Batch(notes={_EXPORT: json.dumps(noted).encode()}, cursor=self._cursor)
+        self._cursor = noted.cursor if noted.cursor is not None else moment(self._exports.wait(noted.task), "createdAt")
+        return (yield from self._rows(noted.task, _Told(noted.rows)))
+
+    def _begun(self, purpose: str, since: int | None) -> _Noted | None:
+        """The export that an earlier pass began, if it serves this one and can still be read. Only at once: later it would bring old bodies back."""
+        noted, self._noted = self._noted, None
+        if noted is None or noted.purpose != purpose:
+            return None
+        if noted.since != since and (noted.since is None or since is None or noted.since > since):
+            return None
+        found = self._exports.look(noted.task) if noted.task else self._exports.look(noted.name, by_name=True)
+        return noted._replace(task=str(found["id"])) if found is not None and usable(found) else None
+
+    def _rows(self, task: str, told: _Told, offset: int = 0) -> Generator[Batch, None, _Told]:
+        """The rows of one export, and those that failed."""
+        self._exports.wait(task)
+        stream = self._exports.stream(task, "RESULT", expected=bool(told.before))
+        told.promised = stream.lines
+        for page in _pages(self._exports.lines(task, "RESULT", stream.size, offset)):
+            told.lines += len(page)
+            yield from self._page(page, told, json.dumps([task, page[-1].end, told.lines]))
+        errors = self._exports.stream(task, "ERRORS")
+        for page in _pages(self._exports.lines(task, "ERRORS", errors.size)):
+            yield from self._failed([refused(line.data) for line in page], told)
+        return told
+
+    def _page(self, page: Sequence[Line], told: _Told, position: str) -> Iterator[Batch]:
+        """Rows that this export did not show yet, their files before them."""
+        rows, marks, bad = dict[str, Row](), dict[str, bytes](), list[tuple[str | None, str]]()
+        for line in page:
+            try:
+                row = row_of(line.data, masks=self._masks)
+            except TaskError as error:
+                bad.append((told_id(line.data), str(error)))
+            else:
+                rows[row.task.id], marks[row.task.id] = row, hash(line.data).to_bytes(8, signed=True)
+        yield from self._failed(bad, told)
+        before = self._seen.get(list(rows))
+        told.ids += len(rows) - len(before)
+        self._seen.put(marks.items())
+        entries = self._known.entries(list(rows))
+        live = {id_: entry for id_, entry in entries.items() if not entry.kept}
+        self._new += sum(id_ not in before and id_ not in live for id_ in rows)
+        fresh = [row for id_, row in rows.items() if before.get(id_) != marks[id_]]
+        for row in fresh:
+            yield from self._sides(row, live.get(row.task.id))
+        tasks = [row.task for row in fresh if not (self._sparing and self._held(row.task, live.get(row.task.id)))]
+        yield Batch(tasks, position=position, cursor=self._cursor)
+
+    def _held(self, task: Task, entry: Entry | None) -> bool:
+        return entry is not None and entry.revision == task.revision and task.revision.last_activity > 0 and task.id not in self._failing
+
+    def _sides(self, row: Row, entry: Entry | None) -> Iterator[Batch]:
+        """The files of a row, when it changed, or they are not held."""
+        if not row.sides:
+            return
+        sides = {f"{row.task.id}{SIDE}{name}": url for name, url in row.sides.items()}
+        self._seen.put((id_, b"") for id_ in sides)
+        held = self._known.entries(list(sides))
+        for id_, url in sides.items():
+            if id_ in held and id_ not in self._failing and entry is not None and entry.revision == row.task.revision:
+                continue
+            try:
+                data = self._api.file(url)
+            except (TaskError, SourceError) as error:
+                yield Batch(failed=[Failure(self._collection, id_, str(error), row.task.revision.last_activity or None)], cursor=self._cursor)
+            else:
+                if data:  # nothing at all: a skipped label
+                    yield Batch([Task(id_, row.task.revision, data, Counts())], cursor=self._cursor)
+
+    def _failed(self, bad: Sequence[tuple[str | None, str]], told: _Told) -> Iterator[Batch]:
+        """Rows that could not be read, each told once: they are there, so nobody may take them for deleted."""
+        ids = {id_ for id_, _ in bad if id_ is not None}
+        told.blind += sum(id_ is None for id_, _ in bad)
+        told.ids += len(ids) - len(self._seen.get(list(ids)))
+        self._seen.put((id_, b"") for id_ in ids)
+        failed = [Failure(self._collection, id_, error) for id_, error in bad if id_ is None or id_ not in self._told]
+        self._told |= ids
+        if failed:
+            yield Batch(failed=failed, cursor=self._cursor)
+
+
+def _row(id_: str) -> str:
+    """The row that a file belongs to, or the row itself."""
+    return id_.partition(SIDE)[0]
+
+
+def _mark(probe: Probe) -> bytes:
+    return f"{probe.rows} {probe.activity} {probe.mark}".encode()
+
+
+def _chunks(ids: Iterable[str], size: int = MOST_ROWS) -> Iterator[list[str]]:
+    rest = iter(ids)
+    while some := list(islice(rest, size)):
+        yield some
+
+
+def _pages(lines: Iterable[Line]) -> Iterator[list[Line]]:
+    """As much as one Batch holds."""
+    page, size, limit = list[Line](), 0, FIRST_BATCH
+    for line in lines:
+        page.append(line)
+        size += len(line.data)
+        if size >= limit or len(page) >= MOST_ROWS:
+            yield page
+            page, size, limit = [], 0, min(limit * 2, LARGEST_BATCH)
+    if page:
+        yield page
