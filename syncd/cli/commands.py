@@ -25,6 +25,36 @@ if TYPE_CHECKING:
 _TOTALS = {"+": "new", "~": "changed", "-": "deleted", "!": "failed"}
 
 
+@command(app, "init")
+def init(
+    call: Call,
+    *,
+    source: Annotated[str, typer.Option(metavar="TYPE", help="Where tasks are read: label_studio, files, ...")] = "",
+    url: Annotated[str, typer.Option(help="Address of the server to read from.")] = "",
+    token_file: Annotated[str, typer.Option(metavar="FILE", help="A file that holds the token or API key.")] = "",
+    token_env: Annotated[str, typer.Option(metavar="NAME", help="An environment variable that holds it.")] = "",
+    source_path: Annotated[str, typer.Option(metavar="FOLDER", help="The folder of exports to read.")] = "",
+    project: Annotated[list[str] | None, typer.Option(metavar="ID_OR_PATTERN", help="What to back up; may be repeated. Default: all.")] = None,
+    target: Annotated[str, typer.Option(metavar="TYPE", help="Where files are written: local, s3, gcs.")] = "",
+    target_path: Annotated[str, typer.Option(metavar="FOLDER", help="The folder to write to.")] = "",
+    bucket: Annotated[str, typer.Option(help="The bucket to write to.")] = "",
+    prefix: Annotated[str, typer.Option(help="A folder in the bucket.")] = "",
+    region: Annotated[str, typer.Option(help="The bucket's region.")] = "",
+    endpoint: Annotated[str, typer.Option(help="URL of the store, if it is not Amazon's or Google's.")] = "",
+    every: Annotated[str, typer.Option(help="How often to look for changes; default 60s.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the config file.")] = False,
+) -> int:
+    """Start a config file: asks on a terminal, or takes options.
+
+    Then tries it, as doctor does. No secret is written into the config.
+    """
+    from syncd.cli.init import run_init
+
+    given = {"source": source, "url": url, "token_file": token_file, "token_env": token_env, "source_path": source_path, "target": target}
+    given |= {"target_path": target_path, "bucket": bucket, "prefix": prefix, "region": region, "endpoint": endpoint, "every": every}
+    return run_init(call, given, project or [], force=force)
+
+
 @command(app, "validate")
 def validate(call: Call) -> int:
     """Check the config file, offline: all problems at once."""

@@ -1,0 +1,213 @@
+"""`syncd init`, on a real terminal and without one: what it asks, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
+
+from syncd.config import load
+from tests.fakes.label_studio import StandIn
+
+
+class Terminal:
+    """A person at a real terminal."""
+
+    def __init__(self, folder: Path, *words: str, env: dict[str, str] | None = None) -> None:
+        self._master, slave = pty.openpty()
+        clean = {"PATH": os.environ["PATH"], "TERM": "xterm", "COLUMNS": "200", "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+        command = [sys.executable, "-m", "syncd", *words]
+        self._child = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, cwd=folder, env=clean, start_new_session=True)
+        os.close(slave)
+        self.seen = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._child.kill()
+        self._child.wait()
+        os.close(self._master)
+
+    def answer(self, question: str, text: str) -> None:
+        """Wait for a question and its last space (what is typed before a hidden one is ready would be thrown away), then type."""
+        self._read_until(question)
+        os.write(self._master, text.encode() + b"\n")
+
+    def end(self) -> int:
+        """Wait for the end; the exit code."""
+        self._read_until(None)
+        return self._child.wait(30)
+
+    def _read_until(self, wanted: str | None) -> None:
+        """Reads on from what was answered last."""
+        said, deadline = "", time.monotonic() + 30
+        while wanted is None or not (wanted in said and said.endswith(": ")):
+            assert time.monotonic() < deadline, f"waited for {wanted!r} after: {self.seen}"
+            if select.select([self._master], [], [], 1)[0]:
+                try:
+                    part = os.read(self._master, 65536).decode()
+                except OSError:  # the other end was closed
+                    part = ""
+                if not part:
+                    break
+                said += part
+                self.seen += part
+        assert wanted is None or wanted in said, self.seen
+
+
+@pytest.fixture(scope="module")
+def studio() -> Iterator[StandIn]:
+    with StandIn() as studio:
+        studio.project("Cats")
+        studio.project("Dogs")
+        yield studio
+
+
+def quietly(folder: Path, *words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """`syncd init` where nobody can answer."""
+    clean = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+    command = [sys.executable, "-m", "syncd", "init", *words]
+    return subprocess.run(command, cwd=folder, env=clean, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+
+
+def right(folder: Path, env: dict[str, str] | None = None) -> str:
+    """The config is what the loader and an editor accept; its text."""
+    text = (folder / "syncd.yaml").read_text()
+    assert load(folder / "syncd.yaml", env or {}).syncs
+    assert text.startswith("# yaml-language-server: $schema=./syncd.schema.json\n")
+    schema = json.loads((folder / "syncd.schema.json").read_text())
+    assert list(Draft202012Validator(schema).iter_errors(yaml.safe_load(text))) == []
+    return text
+
+
+def test_a_person_is_asked_shown_what_there_is_and_asked_again(tmp_path: Path, studio: StandIn) -> None:
+    with Terminal(tmp_path, "init") as person:
+        person.answer("Source type (label_studio, ", "label_studoi")
+        person.answer("Source type", "label_studio")
+        person.answer("url (Address of the server", studio.url + "/?no")
+        person.answer("token (paste it", studio.token)
+        person.answer("not the address of a server", "label_studio")
+        person.answer("url", studio.url)
+        person.answer("token (paste it", "0" * 40)
+        person.answer("the token is refused", "")
+        person.answer("url", studio.url)
+        person.answer("token (paste it", studio.token)
+        person.answer("2  Dogs", "Cats, Mice")
+        person.answer("nothing is named Mice", "Do*, 1")
+        person.answer("Target type (local, s3, gcs)", "")
+        person.answer("path (The folder", "./my backup")
+        person.answer("prefix", "")
+        person.answer("How often", "")
+        assert person.end() == 0
+    text = right(tmp_path)
+    assert 'projects: ["Do*", "1"]' in text
+    assert studio.token not in text + person.seen
+    assert (tmp_path / "label_studio.token").read_text().strip() == studio.token
+    assert (tmp_path / "label_studio.token").stat().st_mode & 0o777 == 0o600
+    assert "sync label_studio selects 2 Collections: Cats (1), Dogs (2)" in person.seen
+    assert "writes, reads back, lists and copies" in person.seen
+    assert {path.name for path in tmp_path.iterdir()} == {"syncd.yaml", "syncd.schema.json", "label_studio.token", "my backup"}
+
+
+def test_a_person_may_name_where_the_secret_is(tmp_path: Path, studio: StandIn) -> None:
+    with Terminal(tmp_path, "init", "--source", "label_studio", "--url", studio.url, "--target", "local", env={"MY_TOKEN": studio.token}) as person:
+        person.answer("token", "$MY_TOKEN")
+        person.answer("Which", "")
+        person.answer("path", "b")
+        person.answer("prefix", "a/b")
+        person.answer("How often", "5m")
+        assert person.end() == 0
+    text = right(tmp_path, {"MY_TOKEN": studio.token})
+    assert "token: ${MY_TOKEN}" in text
+    assert "every: 5m" in text
+    assert 'prefix: "a/b"' in text
+    assert "# projects:" in text
+
+
+def test_a_person_who_leaves_leaves_nothing_behind(tmp_path: Path, studio: StandIn) -> None:
+    with Terminal(tmp_path, "init", "--source", "label_studio", "--url", studio.url) as person:
+        person.answer("token", studio.token)
+        person.answer("Which", "\x04")
+        assert person.end() != 0
+    assert list(tmp_path.iterdir()) == []
+    assert "Traceback" not in person.seen
+
+
+def test_without_a_terminal_what_is_missing_is_named_at_once(tmp_path: Path) -> None:
+    result = quietly(tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.endswith("these are needed: --source, --target\n")
+    result = quietly(tmp_path, "--source", "label_studio", "--target", "s3")
+    assert result.stderr.endswith("these are needed: --url, --token-file or --token-env, --bucket\n")
+    result = quietly(tmp_path, "--source", "files", "--target", "local")
+    assert result.stderr.endswith("these are needed: --source-path, --target-path\n")
+    assert "known: label_studio" in quietly(tmp_path, "--source", "label_studoi").stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_are_enough_and_the_doctor_has_the_last_word(tmp_path: Path, studio: StandIn) -> None:
+    (tmp_path / "token").write_text(studio.token)
+    words = ["--source", "label_studio", "--url", studio.url, "--token-file", "token", "--project", "Cats", "--project", "2"]
+    result = quietly(tmp_path, *words, "--target", "local", "--target-path", "./b $x")
+    assert (result.returncode, result.stderr) == (0, "")
+    text = right(tmp_path)
+    assert 'token_file: "token"' in text
+    assert 'projects: ["Cats", "2"]' in text
+    assert (tmp_path / "b $x" / "_syncd").is_dir()
+    (tmp_path / "token").write_text("0" * 40)
+    assert quietly(tmp_path, *words, "--target", "local", "--target-path", "b", "--force").returncode == 12
+
+
+def test_paths_are_those_of_the_person_wherever_the_config_is(tmp_path: Path) -> None:
+    (tmp_path / "exports" / "cats").mkdir(parents=True)
+    (tmp_path / "etc").mkdir()
+    words = ["--source", "files", "--source-path", "exports", "--target", "local", "--target-path", "backup", "-c", "etc/syncd.yaml"]
+    assert quietly(tmp_path, *words).returncode == 0
+    assert f'path: "{tmp_path}/exports"' in right(tmp_path / "etc")
+
+
+def test_nothing_is_overwritten_without_force(tmp_path: Path) -> None:
+    (tmp_path / "syncd.yaml").write_text("mine")
+    (tmp_path / "exports").mkdir()
+    words = ["--source", "files", "--source-path", "exports", "--target", "local", "--target-path", "backup"]
+    result = quietly(tmp_path, *words)
+    assert (result.returncode, "--force" in result.stderr) == (2, True)
+    assert (tmp_path / "syncd.yaml").read_text() == "mine"
+    assert quietly(tmp_path, *words, "--force").returncode == 0
+    right(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--target-path", "exports/backup"], "syncs.files.source: its folder and that of target 'local' lie inside each other"),
+        (["--target-path", "b", "--every", "5"], "syncs.files.every: not a duration"),
+        (["--target-path", "b", "--prefix", "../x"], "targets.local.prefix: "),
+    ],
+)
+def test_a_config_that_would_be_refused_is_not_written(tmp_path: Path, words: list[str], said: str) -> None:
+    (tmp_path / "exports").mkdir()
+    result = quietly(tmp_path, "--source", "files", "--source-path", "exports", "--target", "local", *words)
+    assert result.returncode == 78
+    assert said in result.stderr
+    assert re.match(r"(/.*/)?syncd\.yaml:\d+:\d+: error", result.stderr)
+    assert not (tmp_path / "syncd.yaml").exists()
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    result = quietly(tmp_path, "-c", "nowhere/syncd.yaml", "--source", "files")
+    assert (result.returncode, "nowhere" in result.stderr) == (2, True)
