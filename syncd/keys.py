@@ -117,17 +117,40 @@ class Layout:
         """`<project>/_trash/<date>/_project.<12 hex>.json`."""
         return f"{self.folder(project)}_trash/{format_date(at)}/_project.{digest.hex()[:12]}.json"
 
+    def ids(self, key: str) -> tuple[str, str | None] | None:
+        """The Collection and the task whose file stands at this key; task None: the Collection's settings. None for a key that syncd never writes for
+        them, and for one with a shortened id.
+        """
+        folder, found, _ = key.rpartition("_project.json")
+        if found:
+            project = self._project(folder[:-1])
+            return (project, None) if project is not None and self.settings(project) == key else None
+        before, _, rest = self.template.partition("{project}")
+        between, _, after = (re.escape(part) for part in rest.removesuffix(".json").partition("{task}"))
+        kinds = "|".join(KINDS)
+        parts = re.fullmatch(rf"{re.escape(before)}((?:(?:{kinds})/)?[^/]+){between}([^/]+){after}(?:\.json|/([^/]+))", key)
+        if parts is None:
+            return None
+        project, task = _plain(parts[1]), decode(parts[2]) + (SIDE + decode(parts[3]) if parts[3] else "")
+        return (project, task) if self.task(project, task) == key else None
+
     def trashed(self, key: str) -> Trashed | None:
         """What a key in some Collection's trash stands for; None for any other key."""
         folder, found, rest = key.partition("/_trash/")
         day, _, name = rest.partition("/")
+        if not found or not _TRASHED.fullmatch(rest) or (project := self._project(folder)) is None:
+            return None
+        return Trashed(project, decode(name.rsplit(".", 2)[0]), day)
+
+    def _project(self, folder: str) -> str | None:
+        """The Collection that this folder, without its last slash, belongs to."""
         before, _, after = self.template.partition("{project}")
         after = after.partition("/")[0]
-        if not found or not _TRASHED.fullmatch(rest) or not folder.startswith(before) or not folder.endswith(after):
+        if not folder.startswith(before) or not folder.endswith(after):
             return None
         project = folder[len(before) : len(folder) - len(after)]
-        kind, inner, id_ = project.rpartition("/")
-        return Trashed(kind + inner + decode(id_), decode(name.rsplit(".", 2)[0]), day) if id_ and kind in {"", *KINDS} else None
+        kind, _, id_ = project.rpartition("/")
+        return _plain(project) if id_ and kind in {"", *KINDS} else None
 
 
 def is_side(task: str) -> bool:
@@ -143,6 +166,11 @@ def shown(task: str) -> str:
 def _folder(project: str) -> str:
     kind, inner, id_ = project.partition("/")
     return f"{kind}/{encode(id_)}" if inner and kind in KINDS else encode(project)
+
+
+def _plain(folder: str) -> str:
+    kind, inner, id_ = folder.rpartition("/")
+    return kind + inner + decode(id_)
 
 
 def _percent(found: re.Match[str]) -> str:

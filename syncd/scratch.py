@@ -47,6 +47,14 @@ class Scratch:
             found.update((_unpack(key), value) for key, value in rows)
         return found
 
+    def take(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Those of `keys` that are held; they are forgotten."""
+        found = self.get(keys)
+        self._db.execute("BEGIN")
+        self._db.executemany("DELETE FROM item WHERE key = ?", ((_pack(key),) for key in found))
+        self._db.execute("COMMIT")
+        return found
+
     def items(self, *, descending: bool = False) -> Iterator[tuple[str, bytes]]:
         """Everything, by key in code point order."""
         order = "DESC" if descending else "ASC"

@@ -84,6 +84,10 @@ class Checkpoint(Protocol):
         """A live view of the Collection's Entries; empty for an unknown one."""
         ...
 
+    def entries(self, sync: str) -> Iterator[tuple[str, Entry]]:
+        """Every Entry of a Sync, kept ones too, with its Collection's id: Collection by Collection, in the order of `Known.all_ids`; streamed."""
+        ...
+
     def size(self, sync: str, collection: str) -> int:
         """How many live tasks there are, side files not counted; cheap, whatever their number."""
         ...

@@ -22,10 +22,10 @@ from typing import Any
 
 from syncd.checkpoint import sqlite_file
 from syncd.checkpoint.base import Checkpoint, Commit, Lease
-from syncd.checkpoint.sqlite_known import ENTRY, SqliteKnown, key_of, pack, pages, parts, row_of, task_of, unpack
+from syncd.checkpoint.sqlite_known import ENTRY, SqliteKnown, entry_of, key_of, pack, pages, parts, row_of, task_of, unpack
 from syncd.errors import CheckpointError
 from syncd.known import Known
-from syncd.model import Collection, CollectionState, Event, Failure, Kind, Op, Report, RunRecord, Status, Why
+from syncd.model import Collection, CollectionState, Entry, Event, Failure, Kind, Op, Report, RunRecord, Status, Why
 
 _RUNS = 1_000  # history kept per Sync
 _FAILURES = 100  # shown in a Run's stored Report; all that fail now stand in their own table
@@ -159,6 +159,14 @@ class SqliteCheckpoint:
 
     def known(self, sync: str, collection: str) -> Known:
         return SqliteKnown(self._read, sync, collection)
+
+    def entries(self, sync: str) -> Iterator[tuple[str, Entry]]:
+        with self._read() as db:
+            collections = db.execute("SELECT no, id FROM collection WHERE sync = ? ORDER BY id", (sync,)).fetchall()
+        for no, id_ in collections:
+            rows = pages(self._read, f"SELECT {ENTRY}, task FROM entry WHERE collection = ? AND task > ? ORDER BY task", (no,), -1)
+            project = unpack(id_)
+            yield from ((project, entry_of(row[:-1])) for row in rows)
 
     def size(self, sync: str, collection: str) -> int:
         return self._column("live", sync, collection)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import orjson
 
@@ -98,8 +98,11 @@ class Listing:
 
     def find(self, wanted: list[str]) -> dict[str, Stat]:
         """Those of the keys that are listed."""
-        found = self._scratch.get(wanted)
-        return {key: Stat(key, int.from_bytes(value[:_ETAG_AT], "big"), value[_ETAG_AT:]) for key, value in found.items()}
+        return _stats(self._scratch.get(wanted))
+
+    def take(self, wanted: list[str]) -> dict[str, Stat]:
+        """Those of the keys that are listed; from now on they are not."""
+        return _stats(self._scratch.take(wanted))
 
     def keys(self) -> Iterator[str]:
         """Every key, in order; streamed."""
@@ -107,6 +110,10 @@ class Listing:
 
     def close(self) -> None:
         self._scratch.close()
+
+
+def _stats(found: Mapping[str, bytes]) -> dict[str, Stat]:
+    return {key: Stat(key, int.from_bytes(value[:_ETAG_AT], "big"), value[_ETAG_AT:]) for key, value in found.items()}
 
 
 def stands(job: Job, file: TaskFile, found: Stat | None) -> bool:

@@ -125,6 +125,14 @@ class TestEntries:
         checkpoint.commit(lease, "12", Commit(forgotten=["0"]))
         assert "00" in known.entries(["0", "00"])
 
+    def test_every_entry_of_a_sync_comes_with_its_collection_kept_ones_too(self, checkpoint: Checkpoint, lease: Lease) -> None:
+        kept = replace(entry("7"), kept=True)
+        put(checkpoint, lease, entry("x"), entry("10"), kept)
+        checkpoint.commit(lease, "13", Commit(entries=[entry("2")]))
+        checkpoint.commit(checkpoint.begin("dogs", "run-1", Kind.FULL, 1), "12", Commit(entries=[entry("3")]))
+        assert list(checkpoint.entries("cats")) == [("12", kept), ("12", entry("10")), ("12", entry("x")), ("13", entry("2"))]
+        assert list(checkpoint.entries("none")) == []
+
     def test_collections_and_syncs_do_not_share_anything(self, checkpoint: Checkpoint, lease: Lease) -> None:
         dogs = checkpoint.begin("dogs", "run-1", Kind.FULL, 1)
         put(checkpoint, lease, entry("1"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from syncd.keys import OWNER, Layout, Trashed, decode, encode, feed
+from syncd.keys import OWNER, SIDE, Layout, Trashed, decode, encode, feed
 
 DAY = 1_795_000_000_000_000  # 2026-11-18
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)([. ]|$)", re.IGNORECASE)
@@ -138,6 +138,25 @@ def test_a_key_in_the_trash_says_whose_it_was(project: str, task: str) -> None:
         assert layout.trashed(layout.task(project, task)) is None
     assert decode(encode(task)) in {task, encode(task)}
     assert "~~" in encode(task) or decode(encode(task)) == task
+
+
+@example("datasets/d", "a/b", "mask.png")
+@example("datasets", "x.json", None)
+@given(ids, ids, ids | st.none())
+def test_a_key_tells_whose_file_it_is_unless_it_is_shortened(project: str, task: str, side: str | None) -> None:
+    task = task.replace(SIDE, "") + (f"{SIDE}{side.replace(SIDE, '')}" if side else "")
+    for layout in (Layout(), Layout("labels/p={project}/x/t-{task}.json")):
+        key, settings_key = layout.task(project, task), layout.settings(project)
+        assert layout.ids(key) == (None if "~~" in key else (project, task))
+        assert layout.ids(settings_key) == (None if "~~" in settings_key else (project, None))
+        assert layout.ids(layout.trash(project, task, b"\xab" * 32, DAY)) is None
+
+
+@pytest.mark.parametrize(
+    "key", ["notes.txt", "1/notes.txt", "1/.DS_Store", "1/A.json", "1/%61.json", "_syncd/owner.json", "1/_history/7/x.json", "1/a/b/c", ""]
+)
+def test_a_key_that_syncd_never_writes_is_nobodys(key: str) -> None:
+    assert Layout().ids(key) is None
 
 
 def test_a_collection_has_its_folder_settings_and_trash() -> None:
