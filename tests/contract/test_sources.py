@@ -15,15 +15,16 @@ from syncd.model import Collection, Gone
 from syncd.sources.base import Source
 from tests.fakes.folders import FilesWorld
 from tests.fakes.follower import Follower
-from tests.fakes.worlds import LabelStudioWorld, MemoryWorld, World
+from tests.fakes.worlds import LabelboxWorld, LabelStudioWorld, MemoryWorld, World
 
 WORLDS: dict[str, Callable[[Path], World]] = {
     "files": FilesWorld,
     "label_studio": LabelStudioWorld,
+    "labelbox": LabelboxWorld,
     "memory": MemoryWorld,
 }
-SELECTING = {"label_studio", "files"}  # memory takes everything: the pipelines' tests need no selection
-RESUMING = {"label_studio", "memory"}
+SELECTING = {"label_studio", "labelbox", "files"}  # memory takes everything: the pipelines' tests need no selection
+RESUMING = {"label_studio", "labelbox", "memory"}
 MANY = 130  # tasks: several pages
 
 
@@ -128,6 +129,7 @@ def test_a_reading_resumed_at_a_position_yields_the_rest_and_nothing_missing(kin
     first = stage.follower.run(stop_after=2)
     stage.delete(first.tasks[0])
     rest = stage.follower.run(position=first.positions[-1])
+    assert rest.tasks
     assert sorted(first.tasks + rest.tasks) == sorted([*stage.truth, first.tasks[0]])
     assert rest.missing == []
 

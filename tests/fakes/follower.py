@@ -49,14 +49,14 @@ class Follower:
         return self.checkpoint.known(SYNC, self.collection.id)
 
     def run(self, *, full: bool = False, drafts: bool = True, overlap: int = OVERLAP, position: str | None = None, stop_after: int = -1) -> Seen:
-        """One reading: full when asked for or when there is no Cursor; stop_after: die after so many Batches."""
+        """One reading: full when asked for or when there is no Cursor; stop_after: die after so many Batches with a position."""
         self.runs += 1
         kind = Kind.FULL if full or self.cursor is None else Kind.INCREMENTAL
         lease = self.checkpoint.begin(SYNC, f"run-{self.runs}", kind, self.runs)
         since = None if self.cursor is None or full else self.cursor - overlap
         seen, before = Seen(), self.source.requests
-        for number, batch in enumerate(self.source.changes(self.collection, since, self.known, position=position, drafts=drafts)):
-            if number == stop_after:
+        for batch in self.source.changes(self.collection, since, self.known, position=position, drafts=drafts):
+            if sum(each is not None for each in seen.positions) == stop_after:
                 return seen
             assert len({task.id for task in batch.tasks}) == len(batch.tasks)
             entries = []

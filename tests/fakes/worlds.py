@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from syncd.errors import SourceError
-from syncd.sources import label_studio
+from syncd.sources import label_studio, labelbox
 from syncd.sources.base import Selection, Source
 from tests.fakes.label_studio import Request, StandIn, html_login
 from tests.fakes.label_studio_project import Project
+from tests.fakes.labelbox import Labelbox
+from tests.fakes.labelbox_faults import Plan, html
+from tests.fakes.labelbox_world import Project as LabelboxProject
 from tests.fakes.memory import MemorySource
 from tests.fakes.rig import TestClock
 
@@ -120,6 +123,62 @@ class LabelStudioWorld:
 
     def close(self) -> None:
         self._studio.__exit__(None, None, None)
+
+
+class LabelboxWorld:
+    """The stand-in for Labelbox. A task's data is in the annotations of its one label."""
+
+    def __init__(self, folder: Path) -> None:
+        self._clock = TestClock(START)
+        self._box = Labelbox()
+        self._box.clock = self._clock.now
+        self._box.__enter__()
+        self._projects: dict[str, LabelboxProject] = {}
+        self._outages: list[Plan] = []
+
+    def open(self, select: Selection) -> Source:
+        fields = {"type": "labelbox", "url": self._box.url, "api_key": self._box.key, "retry_for": "1s"}
+        return labelbox.open(labelbox.Config.model_validate(fields), select, TestClock())
+
+    def add(self, title: str, *data: dict[str, Any]) -> list[str]:
+        if title not in self._projects:
+            self._projects[title] = self._box.project(title)
+        large = [{"type": "TEXT", "value": "x" * 1500}]  # so that an export takes several Batches
+        return self._projects[title].add(*({"labels": [{"classifications": [], "data": one}], "attachments": large} for one in data))
+
+    def edit(self, title: str, task: str, data: dict[str, Any]) -> None:
+        self._projects[title].edit_label(task, {"classifications": [], "data": data})
+
+    def delete(self, title: str, *tasks: str) -> None:
+        self._box.delete(*tasks)
+
+    def spoil(self, title: str, task: str) -> None:
+        self._box.broken.add(task)
+
+    def remove(self, title: str) -> None:
+        self._projects.pop(title).deleted = True
+
+    def configure(self, title: str) -> bool:
+        self._projects[title].description = "changed"
+        return True
+
+    def wait(self, seconds: float) -> None:
+        self._clock.wait(seconds)
+
+    def go_down(self) -> None:
+        self._outages.append(self._box.plan("any", html, times=None))
+
+    def come_back(self) -> None:
+        for outage in self._outages:
+            outage.stop()
+
+    def data(self, body: Any) -> dict[str, Any]:
+        (project,) = body["projects"].values()
+        found: dict[str, Any] = project["labels"][0]["annotations"]["data"]
+        return found
+
+    def close(self) -> None:
+        self._box.__exit__(None, None, None)
 
 
 class MemoryWorld:
