@@ -20,13 +20,13 @@ from syncd import __version__
 from syncd.clock import SECOND, Clock
 from syncd.config.shape import Notify
 from syncd.model import Report, Status
+from syncd.run import INTERRUPTED
 
 REMIND = 24 * 3600 * SECOND  # a Sync that stays unwell is told of once a day
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds before the second try, doubled up to the longest
 TRIES = {"heartbeat": 4, "webhook": 20}  # a late heartbeat is worth nothing, a late webhook is: about two hours
 WAITING = 1000  # messages of one kind; the oldest is dropped for one more
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
-INTERRUPTED = 130
 _BUSY = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS}
 
 log = logging.getLogger("syncd.notify")

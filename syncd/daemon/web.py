@@ -92,9 +92,11 @@ def _listen(host: str, port: int, text: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     both = family is socket.AF_INET6 and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((host, port), family=family, backlog=256, dualstack_ipv6=both)
+        listener = socket.create_server((host, port), family=family, backlog=256, dualstack_ipv6=both)
     except OSError as error:
         raise SyncdError(f"http: can't listen at {text}: {error.strerror}; end what uses it, or give another address in the config") from error
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does so for its own sockets only; without it an answer takes 40 ms
+    return listener
 
 
 class _Site:

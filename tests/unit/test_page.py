@@ -1,0 +1,239 @@
+"""The page as HTML: what it says in each state, that every value is escaped, and that it stays quick with many Syncs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from syncd.clock import SECOND
+from syncd.daemon import page
+from syncd.daemon.board import ConfigState, State
+from syncd.daemon.page import Page, ago, size, span, spark, urgency
+from syncd.model import Failure, RunRecord, Status
+from tests.fakes.board import HOSTILE, MINUTE, NOW, FakeBoard, history, run, sample, view
+
+VOID = {"meta", "link", "input", "path", "use", "circle", "rect"}
+
+
+class Tree(HTMLParser):
+    """Every tag closed in order, its names counted, its text kept."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def __contains__(self, text: str) -> bool:
+        return text in " ".join(" ".join(self.words).split())
+
+    def rows(self) -> list[str]:
+        return [attrs["id"] or "" for tag, attrs in self.tags if tag == "a" and (attrs.get("id") or "").startswith("sync-")]
+
+
+PAGE = Page(FakeBoard())  # its templates are compiled once
+
+
+def shown(board: FakeBoard) -> Page:
+    PAGE._board = board
+    return PAGE
+
+
+def index(board: FakeBoard, **query: str) -> Tree:
+    return Tree(shown(board).index(query))
+
+
+def one(board: FakeBoard, name: str) -> Tree:
+    html = shown(board).sync(name)
+    assert html is not None
+    return Tree(html)
+
+
+def test_every_state_is_a_word_and_a_shape() -> None:
+    tree = index(sample())
+    for word in ("needs a person", "failed", "tasks failed", "running", "ok", "never run"):
+        assert word in tree
+    shapes = {attrs["href"] for tag, attrs in tree.tags if tag == "use"}
+    symbols = {f"#{attrs['id']}" for tag, attrs in tree.tags if tag == "symbol"}
+    assert {f"#{state}" for state in State} <= shapes <= symbols
+
+
+def test_what_needs_a_person_comes_first_and_running_hides_nothing() -> None:
+    board = sample()
+    board.views = [*board.views, view("again", State.RUNNING, run("again", Status.GUARDED, guard="all of them", plan_id="p1"))]
+    assert [one.removeprefix("sync-") for one in index(board).rows()][:5] == ["street-scenes", "again", "xray-chest", HOSTILE, "invoices"]
+    assert "5 of 9 Syncs need a look" in index(board)
+    assert "syncd sync again --confirm-deletes p1" in one(board, "again")
+
+
+def test_the_guard_comes_with_its_command() -> None:
+    for tree in (index(sample()), one(sample(), "street-scenes")):
+        assert "1,204 of 1,250 tasks" in tree
+        assert "syncd sync street-scenes --confirm-deletes 9f3c1a7be02d -c /etc/syncd/syncd.yaml" in tree
+    assert "--confirm-deletes" not in one(sample(), "cats")
+
+
+def test_failures_are_told_in_words() -> None:
+    assert "the token is refused; make a new one" in index(sample())
+    assert "7 times in a row" in index(sample())
+    tree = one(sample(), "invoices")
+    assert "Not safe: 3 tasks" in tree
+    assert "2207 the Target answered 403" in tree
+
+
+def test_more_failed_tasks_than_fit_say_where_the_rest_is() -> None:
+    many = [Failure("1", str(n), "too large") for n in range(page.FAILURES + 20)]
+    board = FakeBoard([view("cats", State.PARTIAL, failing=len(many))], failing={"cats": many})
+    assert "Not safe: 120 tasks" in one(board, "cats")
+    assert "the first 100 are shown, syncd sync cats --json names all" in one(board, "cats")
+
+
+def test_nothing_to_show_says_what_to_do() -> None:
+    assert "Add one under syncs: in /etc/syncd/syncd.yaml" in index(FakeBoard())
+    assert "No Sync matches “zzz” in state “ok”" in index(sample(), q="zzz", state="ok")
+    assert "the first Run starts in 30 s" in one(sample(), "new-project")
+    assert "Start one with syncd sync by-hand" in one(sample(), "by-hand")
+    assert "All is well" in index(FakeBoard([view("cats")]))
+
+
+def test_trouble_with_the_config_and_the_daemon_stands_above() -> None:
+    board = sample()
+    board.state = ConfigState("/etc/syncd.yaml", NOW - 2 * MINUTE, ["/etc/syncd.yaml:3:5: syncs.cats.intervall: unknown key"])
+    board.reasons = [f"source {n} does not answer" for n in range(7)]
+    for tree in (index(board), one(board, "cats")):
+        assert "In force is what /etc/syncd.yaml held 2 min ago" in tree
+        assert "syncs.cats.intervall: unknown key" in tree
+        assert "source 4 does not answer and 2 more" in tree
+
+
+def test_a_run_that_was_cut_off_is_not_called_running() -> None:
+    cut = run("cats", None)
+    assert "cut off" in one(FakeBoard([view("cats")], {"cats": [cut, run("cats")]}), "cats")
+    assert "cut off" not in one(FakeBoard([view("cats", State.RUNNING)], {"cats": [cut, run("cats")]}), "cats")
+
+
+TEXT = st.text(st.sampled_from("<>&\"'`/\\={} \n\x00\x1f\u2028abc"), max_size=30) | st.sampled_from(
+    [HOSTILE, '"><img src=x onerror=alert(1)>', "{{7*7}}"]
+)
+TEXT = TEXT.map("x".__add__)  # an empty text is left out, tags and all
+
+
+@given(TEXT, TEXT, TEXT)
+@settings(max_examples=60, deadline=None)
+def test_no_value_becomes_markup(name: str, error: str, query: str) -> None:
+    """Hostile text anywhere leaves the tags as they are for tame text; attributes hold it whole."""
+
+    def pages(name: str, error: str, query: str) -> list[Tree]:
+        last = run(name, Status.GUARDED, error=error, guard=error, plan_id=error, written=3)
+        hostile = replace(view(name, State.GUARDED, last), source=error, target=error, schedule=error, failing=1)
+        board = FakeBoard([hostile], {name: [last]}, {name: [Failure(error, error, error)]}, reasons=[error])
+        board.state = ConfigState(error, NOW, [error])
+        return [index(board), one(board, name), index(board, q=query + "\x00none"), Tree(shown(board).fault(404, error))]
+
+    for tree, tame in zip(pages(name, error, query), pages("cats", "x", "dogs"), strict=True):
+        assert [(tag, sorted(attrs)) for tag, attrs in tree.tags] == [(tag, sorted(attrs)) for tag, attrs in tame.tags]
+        assert [attrs["src"] for tag, attrs in tree.tags if tag == "script"] == [attrs["src"] for tag, attrs in tame.tags if tag == "script"]
+
+
+def test_filters_need_no_javascript() -> None:
+    board = sample(extra=500)
+    assert index(board, q="XRAY").rows() == ["sync-xray-chest"]
+    assert len(index(board, q="team- s3://labels").rows()) == page.PAGE
+    assert index(board, state="failed").rows() == ["sync-xray-chest", f"sync-{HOSTILE}"]
+    assert index(board, q="team", state="failed").rows() == []
+
+
+def test_many_syncs_come_page_by_page_and_every_one_once() -> None:
+    board = sample(extra=500)
+    seen = [row for number in range(1, 7) for row in index(board, page=str(number)).rows()]
+    assert len(seen) == len(set(seen)) == 508
+    assert len(shown(board).index({})) < 200_000, "bytes of a page of 100"
+    asked: list[str] = []
+
+    def runs(name: str, limit: int) -> list[RunRecord]:
+        asked.append(name)
+        return []
+
+    board.runs = runs  # type: ignore[method-assign]  # watched
+    index(board)
+    assert len(asked) == page.PAGE, "the history of those shown, not of all"
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "7", "999999999999999999999", "x", "", "²", "1e3"])
+def test_a_page_that_is_not_there_is_the_nearest(number: str) -> None:
+    assert len(index(sample(extra=500), page=number).rows()) in {page.PAGE, 8}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (3660, "1 h 1 min"),
+        (3601, "1 h"),
+        (90_061, "1 d 1 h"),
+        (-5, "0 s"),
+    ],
+)
+def test_spans(seconds: float, words: str) -> None:
+    assert span(seconds) == words
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0, "now"), (12, "12 s ago"), (179, "2 min ago"), (-30, "in 30 s"), (-3700, "in 1 h 1 min")])
+def test_ago(seconds: int, words: str) -> None:
+    assert ago(NOW - seconds * SECOND, NOW) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (123_456, "123 kB"), (1.9e9, "1.9 GB"), (5e15, "5000.0 TB")]
+)
+def test_sizes(count: float, words: str) -> None:
+    assert size(count) == words
+
+
+@given(st.integers(-(10**9), 10**9))
+def test_spans_read_well(seconds: int) -> None:
+    assert re.fullmatch(r"\d+ (d|h|min|s)( \d+ (h|min|s))?", span(seconds))
+
+
+def test_the_sparkline_shows_the_last_runs_oldest_first() -> None:
+    drawn = spark(history("cats", 60, bad=(0, 3)))
+    assert drawn.label == "Last 24 Runs: 22 ok, 2 failed. At most 950 changed files in one."
+    bars = re.findall(r"M(\d+) (\d+)v(-?\d+)", "".join(drawn.paths.values()))
+    ups = {int(x): int(height) for x, y, height in bars if y == "19"}
+    assert sorted(ups) == [2 + 5 * n for n in range(24)]
+    assert {int(x) for x, y, _ in bars if y == "21"} == {117, 102}, "what did not end well hangs below the line"
+    assert min(ups.values()) == -18
+    assert spark([]).label == "No Run has ended yet."
+    assert len(spark([run("cats", None), run("cats")]).paths) == 1
+
+
+def test_urgency_looks_through_a_run_that_goes_on() -> None:
+    failing = view("cats", State.RUNNING, run("cats", Status.FAILED))
+    assert urgency(failing) == urgency(view("dogs", State.FAILED)) < urgency(view("birds"))

@@ -1,0 +1,196 @@
+"""The HTTP surface over real sockets: who gets an answer, with which headers, and what no answer ever holds."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from syncd.config.shape import Http
+from syncd.daemon import web
+from syncd.errors import CheckpointError, SyncdError
+from tests.fakes.board import HOSTILE, SECRET, FakeBoard, sample
+
+PASSWORD = "pässword: with colon"
+PATHS = ["/", "/?q=cats", "/syncs/cats", "/metrics", "/static/style.css", "/static/page.js", "/nope", "/syncs/nope", "/healthz", "/readyz"]
+Serving = Callable[..., AbstractContextManager[httpx.Client]]
+
+
+@contextmanager
+def serving(board: FakeBoard, *, username: str | None = None) -> Iterator[httpx.Client]:
+    http = Http(listen="127.0.0.1:0", username=username, password=SecretStr(PASSWORD) if username else None)
+    server = web.serve(board, http)
+    try:
+        with httpx.Client(base_url="http://{}:{}".format(*server.address), timeout=20) as client:
+            yield client
+    finally:
+        server.stop()
+
+
+def basic(text: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(text.encode()).decode()}
+
+
+def test_every_answer_has_the_security_headers() -> None:
+    board = sample()
+    with serving(board) as client:
+        answers = [client.get(path) for path in PATHS]
+        answers += [client.post("/"), client.post("/hooks/cats"), client.get("/hooks/cats"), client.get("/", headers={"Host": "evil.example"})]
+        board.syncs = None  # type: ignore[method-assign,assignment]  # a bug: calling it raises
+        answers.append(client.get("/"))
+    assert {200, 403, 404, 405, 421, 500} == {answer.status_code for answer in answers}
+    for answer in answers:
+        for name, value in web.HEADERS.items():
+            expected = web._FOREVER if name == "Cache-Control" and answer.request.url.path.startswith("/static/") else value
+            assert answer.headers[name] == expected, (answer.request.url, name)
+        assert "server" not in answer.headers
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_password_covers_everything_but_health(path: str) -> None:
+    board = sample()
+    board.reasons = ["studio does not answer"]
+    with serving(board, username="ada") as client:
+        wrong = [{}, basic("ada:"), basic(f"eve:{PASSWORD}"), basic(f"ada:{PASSWORD}x"), basic(":"), {"Authorization": "Basic !!"}]
+        wrong += [{"Authorization": f"Bearer {PASSWORD.encode().hex()}"}, {"Authorization": "Basic"}, basic("ada")]
+        refused = [client.get(path, headers=headers) for headers in wrong]
+        known = client.get(path, headers=basic(f"ada:{PASSWORD}"))
+    if path in {"/healthz", "/readyz"}:
+        assert {answer.status_code for answer in refused} == {known.status_code}
+        assert all("studio" not in answer.text for answer in refused), "reasons are for the user"
+        return
+    assert {answer.status_code for answer in refused} == {401}
+    assert all(answer.headers["WWW-Authenticate"].startswith('Basic realm="syncd"') for answer in refused)
+    assert known.status_code == (404 if "nope" in path else 200)
+
+
+def test_hooks_need_no_password_but_their_secret() -> None:
+    with serving(sample(), username="ada") as client:
+        assert client.post("/hooks/cats", headers={"X-Syncd-Secret": SECRET}).status_code == 202
+        assert client.post("/hooks/cats", headers=basic(f"ada:{PASSWORD}")).status_code == 403
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8642", "127.0.0.1.evil.example", "a.", ""])
+def test_a_name_that_somebody_else_may_resolve_to_this_machine_gets_nothing(host: str) -> None:
+    with serving(sample()) as client:
+        for path in ("/", "/metrics", "/syncs/cats"):
+            answer = client.get(path, headers={"Host": host})
+            assert answer.status_code == 421
+            assert "cats" not in answer.text
+        assert client.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8642", "127.0.0.1:1", "[::1]:8642", "[::1]", "syncd:8642", "10.0.0.7"])
+def test_addresses_and_names_of_this_network_are_answered(host: str) -> None:
+    with serving(sample()) as client:
+        assert client.get("/", headers={"Host": host}).status_code == 200
+
+
+def test_behind_a_proxy_with_a_password_any_host_is_answered() -> None:
+    with serving(sample(), username="ada") as client:
+        assert client.get("/", headers={"Host": "syncd.example.com", **basic(f"ada:{PASSWORD}")}).status_code == 200
+
+
+def test_a_taken_address_is_said_and_a_stopped_server_frees_its_own() -> None:
+    server = web.serve(sample(), Http(listen="127.0.0.1:0"))
+    address = "{}:{}".format(*server.address)
+    try:
+        with pytest.raises(SyncdError, match=rf"can't listen at {address}.*another address"):
+            web.serve(sample(), Http(listen=address))
+    finally:
+        server.stop()
+    web.serve(sample(), Http(listen=address)).stop()
+
+
+def test_a_name_nobody_knows_is_no_traceback() -> None:
+    with pytest.raises(SyncdError, match=r"can't listen at no-such-host.invalid"):
+        web.serve(sample(), Http(listen="no-such-host.invalid:0"))
+
+
+def test_only_an_open_door_to_the_network_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "syncd.web"):
+        web.serve(sample(), Http(listen="127.0.0.1:0")).stop()
+        web.serve(sample(), Http(listen="0.0.0.0:0", username="ada", password=SecretStr(PASSWORD))).stop()
+        assert caplog.messages == []
+        web.serve(sample(), Http(listen="0.0.0.0:0")).stop()
+    assert "http.password" in caplog.text
+
+
+def test_health_answers_while_every_thread_is_busy() -> None:
+    board, go_on = sample(), threading.Event()
+
+    def hang() -> tuple[()]:
+        go_on.wait(60)
+        return ()
+
+    board.syncs = hang  # type: ignore[method-assign]
+    with serving(board) as client:
+        waiting = [socket.create_connection((client.base_url.host, client.base_url.port or 0)) for _ in range(45)]
+        try:
+            for connection in waiting:
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert client.get("/healthz").text == "ok\n"
+        finally:
+            go_on.set()
+            for connection in waiting:
+                assert connection.recv(12) == b"HTTP/1.1 200"
+                connection.close()
+
+
+def test_ready_or_the_reasons_for_programs_and_people() -> None:
+    board = sample()
+    with serving(board) as client:
+        assert (client.get("/readyz").status_code, client.get("/readyz").json()) == (200, {"ready": True, "reasons": []})
+        board.reasons = ["the Checkpoint can't be read", "studio does not answer"]
+        answer = client.get("/readyz")
+        assert (answer.status_code, answer.json()["reasons"]) == (503, board.reasons)
+        assert client.get("/readyz", headers={"Accept": "text/html"}).text.splitlines() == ["not ready:", *board.reasons]
+        assert client.get("/healthz").status_code == 200, "alive is not ready"
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if "nope" not in path])
+def test_head_is_get_without_a_body(path: str) -> None:
+    with serving(sample()) as client:
+        head, get = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert head.headers["Content-Type"] == get.headers["Content-Type"]
+
+
+def test_faults_are_calm_pages_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    board = sample()
+    with serving(board) as client:
+        missing = [client.get(path) for path in ("/nope", "/syncs/nope", "/syncs/", "/static/base.html", "/static/..%2fpage.py")]
+        assert {answer.status_code for answer in missing} == {404}
+        assert client.post("/").status_code == 405
+
+        def locked() -> None:
+            raise CheckpointError("the Checkpoint <b> is gone")
+
+        board.syncs = locked  # type: ignore[method-assign,assignment]
+        answer = client.get("/")
+        assert (answer.status_code, "the Checkpoint &lt;b&gt; is gone" in answer.text) == (503, True)
+
+        def broken() -> None:
+            raise RuntimeError("the-inner-words")
+
+        board.syncs = broken  # type: ignore[method-assign,assignment]
+        answer = client.get("/")
+        assert (answer.status_code, "mistake" in answer.text) == (500, True)
+        assert "the-inner-words" not in answer.text
+        assert "Traceback" not in answer.text
+    assert "the-inner-words" in caplog.text, "the log has it"
+
+
+def test_no_answer_holds_a_secret() -> None:
+    with serving(sample(), username="ada") as client:
+        for path in [*PATHS, f"/syncs/{HOSTILE.replace('/', '%2F')}", "/hooks/cats"]:
+            for answer in (client.get(path), client.get(path, headers=basic(f"ada:{PASSWORD}"))):
+                assert SECRET not in answer.text
+                assert PASSWORD not in answer.text
