@@ -21,9 +21,10 @@ from syncd.cli.main import INTERRUPTED, Call
 from syncd.cli.output import clean, fold, log, paint, say, table
 from syncd.clock import SystemClock
 from syncd.config import open_checkpoint
-from syncd.errors import CheckpointError, SyncdError
+from syncd.errors import CheckpointError, OwnedError, SyncdError
 from syncd.model import Failure, Kind, Report, Status
 from syncd.run import due, run_sync
+from syncd.run.confirmed import leave
 from syncd.run.job import Job, OnProgress
 from syncd.run.opening import opened
 
@@ -40,7 +41,13 @@ def run_syncs(call: Call, wanted: Sequence[str] | None, *, full: bool, confirm_d
     start = partial(run_sync, confirm_deletes=confirm_deletes, take_over=take_over)
     reports: list[Report] = []
     with _stoppable() as clock:
-        checkpoint = open_checkpoint(config)
+        try:
+            checkpoint = open_checkpoint(config)
+        except OwnedError:
+            if confirm_deletes and all(leave(config.state, name, confirm_deletes) for name in names):
+                say(f"the running syncd was told: its Run of {', '.join(names)} begins now; `syncd status` shows what became of it", sys.stderr)
+                return 0
+            raise
         try:
             for name in names:
                 reports.append(_run(opened(config, name, checkpoint, clock), name, call, start, full=full))

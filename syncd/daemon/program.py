@@ -26,7 +26,7 @@ from syncd.daemon.timer import Timer
 from syncd.daemon.watch import Folder, Watch
 from syncd.errors import ConfigError
 from syncd.model import Report
-from syncd.run import INTERRUPTED
+from syncd.run import INTERRUPTED, confirmed
 from syncd.run.opening import attempt
 
 log = logging.getLogger("syncd.daemon")
@@ -86,6 +86,8 @@ class _Daemon:
         config = self._load()
         self._checkpoint = open_checkpoint(config)
         cleanup.callback(self._checkpoint.close)
+        self._confirmed = Folder(confirmed.folder(config.state), 0.0, deep=False)
+        self._confirmed.path.mkdir(mode=0o700, exist_ok=True)
         self._notifier = Notifier(self._clock)
         cleanup.callback(self._notifier.close)
         self._timer = Timer(self._clock)
@@ -119,7 +121,10 @@ class _Daemon:
         for folder in self._watch.tick():
             for name in folder.syncs:
                 self._service.wake(name)
-            if not folder.syncs and any(_digest(path) != digest for path, digest in self._files.items()):
+            if folder == self._confirmed:
+                for name, plan_id in confirmed.collect(folder.path.parent).items():
+                    self._service.confirm(name, plan_id)
+            elif not folder.syncs and any(_digest(path) != digest for path, digest in self._files.items()):
                 self._reload()
         if self._timer.alive():
             self._systemd.ping()
@@ -200,7 +205,9 @@ class _Daemon:
             if isinstance(path := getattr(config.sources[rules.source], "path", None), Path):
                 exports.setdefault(path, []).append(name)
         folders = [Folder(path.parent, _CONFIG_QUIET, deep=False) for path in self._files]
-        self._watch.follow([*folders, *(Folder(path, _FOLDER_QUIET, deep=True, syncs=tuple(names)) for path, names in exports.items())])
+        self._watch.follow(
+            [self._confirmed, *folders, *(Folder(path, _FOLDER_QUIET, deep=True, syncs=tuple(names)) for path, names in exports.items())]
+        )
 
 
 def _digest(path: Path) -> bytes:

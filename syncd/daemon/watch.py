@@ -21,7 +21,7 @@ from watchdog.observers.api import ObservedWatch
 from syncd.clock import Clock
 
 log = logging.getLogger("syncd.daemon")
-_LOOK_EVERY = 5.0  # seconds between looks for folders that were replaced
+_LOOK_EVERY = 2.0  # seconds between looks for folders that were replaced
 _LONGEST = 30.0  # seconds: a folder that is never quiet is told of so often
 _CHANGES: list[type[events.FileSystemEvent]] = [  # and not that somebody read a file: Runs do
     events.FileCreatedEvent, events.FileModifiedEvent, events.FileMovedEvent, events.FileDeletedEvent, events.FileClosedEvent,

@@ -1,0 +1,34 @@
+"""How a person's word reaches a daemon that holds the Checkpoint: one small file per Sync in `<state>/confirmed`, which names the Plan.
+
+A word for a Plan that has changed meanwhile does nothing, so one that comes late, or twice, is harmless.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+
+def folder(state: Path) -> Path:
+    """Where the words wait; the daemon makes it, so it is there only where one was."""
+    return state / "confirmed"
+
+
+def leave(state: Path, sync: str, plan_id: str) -> bool:
+    """Let the daemon know; False when there was never one on this state."""
+    if not folder(state).is_dir():
+        return False
+    draft = folder(state) / f".{sync}"
+    draft.write_text(plan_id, "utf-8")
+    draft.replace(folder(state) / sync)
+    return True
+
+
+def collect(state: Path) -> dict[str, str]:
+    """Every word left since the last time: Plan ids by Sync."""
+    found = {}
+    for path in sorted(folder(state).glob("[!.]*")):
+        with suppress(OSError):
+            found[path.name] = path.read_text("utf-8", "replace").strip()
+            path.unlink()
+    return found
