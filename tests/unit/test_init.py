@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
-import select
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pytest
 import yaml
@@ -21,52 +16,20 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # i
 
 from syncd.config import load
 from tests.fakes.label_studio import StandIn
+from tests.fakes.terminal import Terminal
 
 
-class Terminal:
-    """A person at a real terminal."""
+class Person(Terminal):
+    """Answers the questions of `syncd init`."""
 
     def __init__(self, folder: Path, *words: str, env: dict[str, str] | None = None) -> None:
-        self._master, slave = pty.openpty()
         clean = {"PATH": os.environ["PATH"], "TERM": "xterm", "COLUMNS": "200", "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
-        command = [sys.executable, "-m", "syncd", *words]
-        self._child = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, cwd=folder, env=clean, start_new_session=True)
-        os.close(slave)
-        self.seen = ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._child.kill()
-        self._child.wait()
-        os.close(self._master)
+        super().__init__([sys.executable, "-m", "syncd", "init", *words], folder, clean)
 
     def answer(self, question: str, text: str) -> None:
         """Wait for a question and its last space (what is typed before a hidden one is ready would be thrown away), then type."""
-        self._read_until(question)
-        os.write(self._master, text.encode() + b"\n")
-
-    def end(self) -> int:
-        """Wait for the end; the exit code."""
-        self._read_until(None)
-        return self._child.wait(30)
-
-    def _read_until(self, wanted: str | None) -> None:
-        """Reads on from what was answered last."""
-        said, deadline = "", time.monotonic() + 30
-        while wanted is None or not (wanted in said and said.endswith(": ")):
-            assert time.monotonic() < deadline, f"waited for {wanted!r} after: {self.seen}"
-            if select.select([self._master], [], [], 1)[0]:
-                try:
-                    part = os.read(self._master, 65536).decode()
-                except OSError:  # the other end was closed
-                    part = ""
-                if not part:
-                    break
-                said += part
-                self.seen += part
-        assert wanted is None or wanted in said, self.seen
+        self.wait_for(question, ": ")
+        self.type(text + "\n")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +58,7 @@ def right(folder: Path, env: dict[str, str] | None = None) -> str:
 
 
 def test_a_person_is_asked_shown_what_there_is_and_asked_again(tmp_path: Path, studio: StandIn) -> None:
-    with Terminal(tmp_path, "init") as person:
+    with Person(tmp_path) as person:
         person.answer("Source type (label_studio, ", "label_studoi")
         person.answer("Source type", "label_studio")
         person.answer("url (Address of the server", studio.url + "/?no")
@@ -124,7 +87,7 @@ def test_a_person_is_asked_shown_what_there_is_and_asked_again(tmp_path: Path, s
 
 
 def test_a_person_may_name_where_the_secret_is(tmp_path: Path, studio: StandIn) -> None:
-    with Terminal(tmp_path, "init", "--source", "label_studio", "--url", studio.url, "--target", "local", env={"MY_TOKEN": studio.token}) as person:
+    with Person(tmp_path, "--source", "label_studio", "--url", studio.url, "--target", "local", env={"MY_TOKEN": studio.token}) as person:
         person.answer("token", "$MY_TOKEN")
         person.answer("Which", "")
         person.answer("path", "b")
@@ -139,7 +102,7 @@ def test_a_person_may_name_where_the_secret_is(tmp_path: Path, studio: StandIn) 
 
 
 def test_a_person_who_leaves_leaves_nothing_behind(tmp_path: Path, studio: StandIn) -> None:
-    with Terminal(tmp_path, "init", "--source", "label_studio", "--url", studio.url) as person:
+    with Person(tmp_path, "--source", "label_studio", "--url", studio.url) as person:
         person.answer("token", studio.token)
         person.answer("Which", "\x04")
         assert person.end() != 0
