@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -27,7 +27,7 @@ class Daemon:
         listen = f"127.0.0.1:{free_port()}"
         self.url = f"http://{listen}"
         self._log, self._config = folder / "syncd.log", folder / "syncd.yaml"
-        self._config.write_text(config(listen, exports=EXPORTS, backup=folder / "backup", state=folder / "state"))
+        self._config.write_text(config(listen, exports=EXPORTS, target={"type": "local", "path": "backup"}, state="state"))
 
     def __enter__(self) -> Self:
         self._process = Process([sys.executable, "-m", "syncd", "run", "-c", self._config], self._log, env=os.environ)
@@ -41,15 +41,15 @@ class Daemon:
         return wait_for_a_run(self.url, self._process.tail)
 
 
-def config(listen: str, *, exports: Path, **places: Path) -> str:
-    """The text of a config with one Sync; places: `backup`, and `state` if it is not to be where the environment says."""
-    content: dict[str, object] = {
+def config(listen: str, *, exports: Path, target: Mapping[str, str], **more: str) -> str:
+    """The text of a config with one Sync; more: other keys at the top, such as `state`."""
+    content = {
         "sources": {"exports": {"type": "files", "path": str(exports)}},
-        "targets": {"disk": {"type": "local", "path": str(places["backup"])}},
-        "syncs": {"sample": {"source": "exports", "target": "disk", "every": "1h"}},
+        "targets": {"place": dict(target)},
+        "syncs": {"sample": {"source": "exports", "target": "place", "every": "1h"}},
         "http": listen,
     }
-    return yaml.safe_dump(content | ({"state": str(places["state"])} if "state" in places else {}))
+    return yaml.safe_dump(content | more)
 
 
 def wait_for_a_run(url: str, log: Callable[[], str]) -> str:
