@@ -96,7 +96,7 @@ class Http:
         def attempt() -> Answer:
             nonlocal failures
             try:
-                return self._judge(*self._authorized(path, params, limit), absent=absent)
+                return self._judge(*self._authorized("GET", path, limit, params=params), absent=absent)
             except _BrittleError as error:
                 failures += 1
                 if brittle and failures >= BRITTLE_TRIES:
@@ -114,12 +114,24 @@ class Http:
         """The answer to a POST without authorization. Raises SourceError or AccessError."""
         return self._retry.call(lambda: self._judge(*self._send("POST", path, json=body), absent=False))
 
-    def ask(self, path: str, body: object, fault: Callable[[object, float | None], Exception | None]) -> Answer:
+    def change(self, method: str, path: str, body: object = None) -> None:
+        """One try of an authorized request that changes something. Raises SourceError or AccessError; whether a request that failed was obeyed is the
+        caller's to look up.
+        """
+
+        def attempt() -> None:
+            response, content = self._authorized(method, path, json=body)
+            if response.status_code != HTTPStatus.NO_CONTENT:
+                self._judge(response, content, absent=False)
+
+        self._retry.call(attempt, tries=1)
+
+    def ask(self, path: str, body: object, headers: Mapping[str, str], fault: Callable[[object, float | None], Exception | None]) -> Answer:
         """One try of an authorized POST of JSON; TransientError is the caller's to retry.
 
         fault: what a JSON answer stands for by its content and its Retry-After; None: its status tells, as it always does for 401, 403 and 5xx.
         """
-        response, content = self._send("POST", path, json=body, headers={"Authorization": self._auth.header(self._post)})
+        response, content = self._send("POST", path, json=body, headers={"Authorization": self._auth.header(self._post), **headers})
         told = response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR and response.status_code not in _DENIED
         if told and _kind(response).endswith("json"):
             with suppress(TaskError):  # not JSON after all: judged below
@@ -149,10 +161,10 @@ class Http:
     def close(self) -> None:
         self._client.close()
 
-    def _authorized(self, path: str, params: Mapping[str, str | int] | None, limit: int | None) -> tuple[httpx.Response, bytes]:
-        found = self._send("GET", path, limit, params=params, headers={"Authorization": self._auth.header(self._post)})
+    def _authorized(self, method: str, path: str, limit: int | None = None, **options: Any) -> tuple[httpx.Response, bytes]:
+        found = self._send(method, path, limit, headers={"Authorization": self._auth.header(self._post)}, **options)
         if found[0].status_code == HTTPStatus.UNAUTHORIZED and self._auth.renew():
-            found = self._send("GET", path, limit, params=params, headers={"Authorization": self._auth.header(self._post)})
+            found = self._send(method, path, limit, headers={"Authorization": self._auth.header(self._post)}, **options)
         return found
 
     def _send(self, method: str, path: str, limit: int | None = None, **options: Any) -> tuple[httpx.Response, bytes]:
@@ -238,7 +250,10 @@ def _detail(content: bytes) -> str:
         body = json.loads(content)
     except ValueError:
         return ""
-    return str(body.get("detail") or "")[:_SHOWN] if isinstance(body, dict) else ""
+    if not isinstance(body, dict):
+        return ""
+    wrong = json.dumps(body["validation_errors"]) if body.get("validation_errors") else ""
+    return " ".join(part for part in (str(body.get("detail") or ""), wrong) if part)[:_SHOWN]
 
 
 def _asked_at(response: httpx.Response) -> int | None:

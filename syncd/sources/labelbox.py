@@ -116,7 +116,7 @@ class Labelbox:
         scope, gone = self._scope(collection), dict[str, Gone]()
         rows = iter(dict.fromkeys(task.partition(SIDE)[0] for task in tasks))
         while some := list(islice(rows, MOST_IDS)):
-            asked = self._ask(scope.among(some), some, scope)
+            asked = self._ask(scope, scope.among(some), some)
             if asked is None:
                 continue
             lost = self._lost(scope, [row for row in some if row not in asked])
@@ -155,17 +155,17 @@ class Labelbox:
 
     def _lost(self, scope: Scope, rows: Sequence[str]) -> dict[str, Gone]:
         """How these are absent, which the Collection does not show."""
-        anywhere = self._ask(scope.anywhere(rows), rows, scope) if rows else None
+        anywhere = self._ask(scope, scope.anywhere(rows), rows) if rows else None
         if anywhere is None:
             return {}
         # one that is in the project after all is odd, unless the config filters it out
         lost = {row: Gone.REMOVED for row, there in anywhere.items() if there is not None and (scope.filtered or not there.inside)}
         return lost | {row: Gone.DELETED for row in rows if row not in anywhere and self._api.row_is_gone(row)}
 
-    def _ask(self, order: Order, rows: Iterable[str], scope: Scope) -> dict[str, _Row | None] | None:
+    def _ask(self, scope: Scope, order: Order, rows: Iterable[str]) -> dict[str, _Row | None] | None:
         """Which of these rows an export shows; None for one that could not be read; None at all when the export proves nothing."""
         wanted, found, failed, count = frozenset(rows), dict[str, _Row | None](), list[str | None](), 0
-        task = self._exports.start(order, name_for("confirm"))
+        task = self._exports.start(order, name_for(scope.id))
         self._exports.wait(task)
         stream = self._exports.stream(task, "RESULT")
         for count, line in enumerate(self._exports.lines(task, "RESULT", stream.size), 1):  # noqa: B007 - counted for what follows

@@ -8,6 +8,7 @@ Knows nothing of Checkpoints. No live Labelbox was ever asked: what is said here
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple, TypeVar, cast
 
-from syncd import encode
+from syncd import __version__, encode
 from syncd.clock import Clock, parse_time
 from syncd.errors import AccessError, SourceError, TransientError
 from syncd.model import Collection
@@ -23,6 +24,7 @@ from syncd.retry import Retry
 from syncd.sources import labelbox_queries as queries
 from syncd.sources.http import Answer, Http, Post
 
+LOG = logging.getLogger("syncd.labelbox")
 T = TypeVar("T")
 Object = Mapping[str, object]
 
@@ -30,8 +32,9 @@ PAGE = 100  # things in a listing; a shorter page is the last one, as in the SDK
 KINDS = ("projects", "datasets", "slices", "model_runs")
 _SINGLE = {"projects": queries.PROJECT, "datasets": queries.DATASET, "slices": queries.SLICE, "model_runs": queries.MODEL_RUN}
 _REFUSED = frozenset({"AUTHENTICATION_ERROR", "AUTHORIZATION_ERROR"})
-_MINE = frozenset({400, 422, 426})  # statuses inside INTERNAL_SERVER_ERROR that are no fault of the server
-_LIMIT = re.compile(r"limit|exceed|too many|quota|concurren", re.IGNORECASE)
+_FINAL = frozenset({"GRAPHQL_VALIDATION_FAILED", "GRAPHQL_PARSE_FAILED", "MALFORMED_REQUEST", "RESOURCE_CONFLICT"})
+_FINAL_STATUSES = frozenset({"400", "422", "426"})  # inside INTERNAL_SERVER_ERROR; 426: the plan is used up
+_LIMIT = re.compile(r"limit|exceed|too many|concurren", re.IGNORECASE)
 _SHOWN = 300  # characters of a server's own words in a message
 
 
@@ -123,7 +126,7 @@ class Api:
         """One try of a question: its data. Raises TransientError, NotFoundError, SourceError, AccessError."""
         path = self._path.replace("/graphql", "/_gql") if query in queries.EXPERIMENTAL else self._path
         self._budget.take()
-        answer = self._http.ask(path, {"query": query, "variables": variables}, _fault)
+        answer = self._http.ask(path, {"query": query, "variables": variables}, {"X-User-Agent": f"syncd {__version__}"}, _fault)
         return part(mapping(answer.body, "the answer"), "data"), answer
 
     def ask(self, query: str, **variables: object) -> Object:
@@ -229,9 +232,22 @@ class Api:
             if len(page) < PAGE:
                 return rows
 
+    def task(self, id_: str) -> Object | None:
+        """A task as the server tells it; None when it tells of none."""
+        try:
+            return next(iter(self._pages(queries.TASK, "user", "createdTasks", param_0=id_, param_1=self.user())), None)
+        except NotFoundError:
+            return None
+
     def tasks(self, query: str, value: str) -> list[Object]:
-        """Tasks of the key's owner by id, name or status; only these can be seen."""
-        return self._pages(query, "user", "createdTasks", param_0=value, param_1=self.user())
+        """Tasks of the key's owner by name or status; others' can't be seen. The SDK can ask so and never does: none when it is refused."""
+        try:
+            return self._pages(query, "user", "createdTasks", param_0=value, param_1=self.user())
+        except AccessError:
+            raise
+        except SourceError as error:
+            LOG.info("tasks can't be looked for: %s", error)
+            return []
 
 
 def _fault(body: object, retry_after: float | None) -> Exception | None:
@@ -256,10 +272,11 @@ def _first(error: Object, retry_after: float | None) -> Exception:
         return AccessError(f"{words}; {explain(code)}")
     if code == "RESOURCE_NOT_FOUND":
         return NotFoundError(words)
-    mine = code != "INTERNAL_SERVER_ERROR" or (status.isdigit() and int(status) in _MINE)
-    if mine and not code.startswith("GRAPHQL") and _LIMIT.search(said):
+    if code in _FINAL or status in _FINAL_STATUSES:
+        return SourceError(words)
+    if _LIMIT.search(said):
         return LimitError(words, retry_after)
-    return SourceError(words) if mine else TransientError(words, retry_after)
+    return TransientError(words, retry_after) if code == "INTERNAL_SERVER_ERROR" else SourceError(words)
 
 
 def _collection(kind: str, row: Object) -> Collection:
@@ -272,9 +289,13 @@ def _dict(value: object) -> Object:
     return value if isinstance(value, dict) else {}
 
 
+def _odd(what: str) -> SourceError:
+    return SourceError(f"Labelbox answered without {what}: is this a version that syncd knows (that of SDK {queries.SDK})?")
+
+
 def mapping(value: object, what: str) -> Object:
     if not isinstance(value, dict):
-        raise SourceError(f"Labelbox answered without {what}: is this a version that syncd knows (that of SDK {queries.SDK})?")
+        raise _odd(what)
     return value
 
 
@@ -287,14 +308,14 @@ def objects(found: Object, name: str) -> list[Object]:
     """A list of objects in an object."""
     value = found.get(name)
     if not isinstance(value, Sequence) or not all(isinstance(item, dict) for item in value):
-        raise SourceError(f"Labelbox answered without a list of {name}: is this a version that syncd knows (that of SDK {queries.SDK})?")
+        raise _odd(f"a list of {name}")
     return cast("list[Object]", value)
 
 
 def text(found: Object, name: str) -> str:
     value = found.get(name)
     if not isinstance(value, str) or not value:
-        raise SourceError(f"Labelbox answered without {name}: is this a version that syncd knows (that of SDK {queries.SDK})?")
+        raise _odd(name)
     return value
 
 
@@ -302,7 +323,7 @@ def integer(found: Object, name: str) -> int:
     """A whole number, which may be written as a text."""
     value = found.get(name)
     if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).isdigit():
-        raise SourceError(f"Labelbox answered without a number as {name}: is this a version that syncd knows (that of SDK {queries.SDK})?")
+        raise _odd(f"a number as {name}")
     return int(value)
 
 
@@ -314,4 +335,4 @@ def moment(found: Object, name: str) -> int | None:
     try:
         return parse_time(str(value))
     except ValueError:
-        raise SourceError(f"Labelbox answered without a time as {name}: is this a version that syncd knows (that of SDK {queries.SDK})?") from None
+        raise _odd(f"a time as {name}") from None

@@ -10,7 +10,6 @@ Knows nothing of Checkpoints and of what the lines mean. Rules:
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -19,9 +18,7 @@ from typing import NamedTuple
 from syncd.clock import Clock
 from syncd.errors import SourceError, TaskError, TransientError
 from syncd.sources import labelbox_queries as queries
-from syncd.sources.labelbox_api import Api, LimitError, NotFoundError, Object, integer, part, text
-
-LOG = logging.getLogger(__name__)
+from syncd.sources.labelbox_api import LOG, Api, LimitError, Object, integer, part, text
 
 FIRST_POLL, LONGEST_POLL = 0.2, 5.0  # seconds
 FIRST_TURN, LONGEST_TURN = 5.0, 60.0  # seconds between looks for a free place
@@ -68,15 +65,13 @@ class Exports:
 
         def attempt() -> str:
             nonlocal sent
-            found = self.look(name, by_name=True) if sent else None
-            if found is not None:
-                return text(found, "id")
+            if sent and (found := self.named(name)):
+                return found
+            sent = True
+            given = {"taskName": name, "isStreamableReady": True, "streamable": True, "filters": order.filters, "params": order.params}
             try:
-                sent = True
-                given = {"taskName": name, "isStreamableReady": True, "streamable": True, "filters": order.filters, "params": order.params}
                 data, _ = self._api.once(queries.export(order.of), input=given)
             except LimitError as error:
-                sent = False
                 raise _NoPlaceError(str(error)) from None
             return text(part(data, f"exportDataRowsIn{order.of}"), "taskId")
 
@@ -94,19 +89,20 @@ class Exports:
             self._clock.wait(pause)
             pause = min(pause * 2, LONGEST_TURN)
 
-    def look(self, task: str, *, by_name: bool = False) -> Object | None:
-        """A task of the key's owner as the server tells it; None when it tells of none."""
-        try:
-            found = self._api.tasks(queries.NAMED if by_name else queries.TASK, task)
-        except NotFoundError:
-            return None
-        return next((row for row in found if row.get("name" if by_name else "id") == task), None)
+    def named(self, name: str) -> str:
+        """The id of the export of that name; empty when none can be found."""
+        return next((text(task, "id") for task in self._api.tasks(queries.NAMED, name) if task.get("name") == name), "")
+
+    def usable(self, task: str) -> bool:
+        """Whether it can be read, perhaps after waiting."""
+        found = self._api.task(task)
+        return found is not None and found.get("status") not in {*_ENDED, "CANCELLING"}
 
     def wait(self, task: str) -> Object:
         """The task, once it is complete. Raises SourceError when it ends in any other way, or not in time."""
         pause, end = FIRST_POLL, self._clock.monotonic() + self._timeout
         while True:
-            found = self.look(task)
+            found = self._api.task(task)
             status = found.get("status") if found is not None else "gone"
             if found is not None and status == "COMPLETE":
                 return found
@@ -168,11 +164,6 @@ class Exports:
         if first is None:
             raise TransientError(f"export {task}: the file for byte {at} ends before it")
         return _chain(first, pieces)
-
-
-def usable(task: Object | None) -> bool:
-    """Whether it can be read, perhaps after waiting."""
-    return task is not None and task.get("status") not in {*_ENDED, "CANCELLING"}
 
 
 def name_for(collection: str) -> str:

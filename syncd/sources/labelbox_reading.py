@@ -31,7 +31,7 @@ from syncd.model import Counts, Entry, Failure, Task
 from syncd.scratch import Scratch
 from syncd.sources.base import Batch
 from syncd.sources.labelbox_api import Api, Probe, moment
-from syncd.sources.labelbox_export import Exports, Line, name_for, usable
+from syncd.sources.labelbox_export import Exports, Line, name_for
 from syncd.sources.labelbox_rows import Row, refused, row_of, told_id
 from syncd.sources.labelbox_scope import MOST_IDS, Scope
 
@@ -56,8 +56,8 @@ class _Noted(NamedTuple):
 
 @dataclass
 class _Told:
-    """What an export told so far. before: what Labelbox counted before it; lines: of those `promised`; blind: rows that failed and have no name;
-    ids: how many different ones.
+    """What an export told so far. before: what Labelbox counted before it, if it is to hold everything; lines: of those `promised`;
+    blind: rows that failed and have no name; ids: how many different ones.
     """
 
     before: int | None
@@ -126,7 +126,7 @@ class Reading:
             yield from self._everything(self._look())
             return
         task, offset, lines = json.loads(position)
-        if usable(self._exports.look(task)):
+        if self._exports.usable(task):
             told = yield from self._rows(task, _Told(None, lines=lines), offset)
         else:
             told = yield from self._export(None, self._look())
@@ -203,7 +203,7 @@ class Reading:
             noted = noted._replace(task=self._exports.start(self._scope.everything(since), noted.name))
             yield Batch(notes={_EXPORT: json.dumps(noted).encode()}, cursor=self._cursor)
         self._cursor = noted.cursor if noted.cursor is not None else moment(self._exports.wait(noted.task), "createdAt")
-        return (yield from self._rows(noted.task, _Told(noted.rows)))
+        return (yield from self._rows(noted.task, _Told(noted.rows if since is None else None)))
 
     def _begun(self, purpose: str, since: int | None) -> _Noted | None:
         """The export that an earlier pass began, if it serves this one and can still be read. Only at once: later it would bring old bodies back."""
@@ -212,8 +212,8 @@ class Reading:
             return None
         if noted.since != since and (noted.since is None or since is None or noted.since > since):
             return None
-        found = self._exports.look(noted.task) if noted.task else self._exports.look(noted.name, by_name=True)
-        return noted._replace(task=str(found["id"])) if found is not None and usable(found) else None
+        task = noted.task or self._exports.named(noted.name)
+        return noted._replace(task=task) if task and self._exports.usable(task) else None
 
     def _rows(self, task: str, told: _Told, offset: int = 0) -> Generator[Batch, None, _Told]:
         """The rows of one export, and those that failed."""
@@ -242,8 +242,8 @@ class Reading:
         before = self._seen.get(list(rows))
         told.ids += len(rows) - len(before)
         self._seen.put(marks.items())
-        entries = self._known.entries(list(rows))
-        live = {id_: entry for id_, entry in entries.items() if not entry.kept}
+        asked = list(rows) if self._sparing or any(row.sides for row in rows.values()) else []
+        live = {id_: entry for id_, entry in self._known.entries(asked).items() if not entry.kept}
         self._new += sum(id_ not in before and id_ not in live for id_ in rows)
         fresh = [row for id_, row in rows.items() if before.get(id_) != marks[id_]]
         for row in fresh:

@@ -100,7 +100,7 @@ class Scope:
 
     def anywhere(self, rows: Sequence[str]) -> Order:
         """Of these rows those that Labelbox has at all, whether or not this Collection holds them; with their part in it, if it is a project."""
-        params = self._common(light=True) | self._labels(light=True) | self._parents([self.id] if self.kind == "projects" else [], [])
+        params = self._common() | self._labels() | self._parents([self.id] if self.kind == "projects" else [], [])
         return _searching("Catalog", {}, [queries.among("data_row_id", rows)], params)
 
     def _order(self, conditions: Sequence[queries.Condition]) -> Order:
@@ -125,23 +125,23 @@ class Scope:
             chosen.append(queries.among("batch", filters.batch_ids))
         return chosen
 
-    def _common(self, *, light: bool = False) -> dict[str, object]:
+    def _common(self) -> dict[str, object]:
         asked = self.export
         return {
             "mediaTypeOverride": None,
-            "includeAttachments": asked.attachments and not light,
+            "includeAttachments": asked.attachments,
             "includeEmbeddings": False,
-            "includeMetadata": asked.metadata_fields and not light,
-            "includeDataRowDetails": asked.data_row_details and not light,
+            "includeMetadata": asked.metadata_fields,
+            "includeDataRowDetails": asked.data_row_details,
         }
 
-    def _labels(self, *, light: bool = False) -> dict[str, object]:
+    def _labels(self) -> dict[str, object]:
         asked = self.export
         return {
-            "includeProjectDetails": asked.project_details and not light,
-            "includePerformanceDetails": asked.performance_details and not light,
-            "includeLabelDetails": asked.label_details and not light,
-            "includeInterpolatedFrames": asked.interpolated_frames and not light,
+            "includeProjectDetails": asked.project_details,
+            "includePerformanceDetails": asked.performance_details,
+            "includeLabelDetails": asked.label_details,
+            "includeInterpolatedFrames": asked.interpolated_frames,
         }
 
     def _parents(self, projects: Sequence[str], runs: Sequence[str], *, all_projects: bool = False) -> dict[str, object]:
