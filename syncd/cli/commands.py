@@ -149,6 +149,26 @@ def sync(
     return run_syncs(call, syncs, full=full, confirm_deletes=confirm_deletes, take_over=take_over)
 
 
+@command(app, "verify")
+def verify(
+    call: Call,
+    syncs: Syncs = None,
+    *,
+    read_data: Annotated[str, typer.Option(metavar="[=PERCENT]", help="Read every file, or a random part (=5%), and compare digests.")] = "",
+    source: Annotated[bool, typer.Option("--source", help="Also read the whole Source and compare.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Put again what is missing or differs; orphans go to the trash.")] = False,
+    confirm_deletes: Annotated[str, typer.Option(metavar="PLAN_ID", help="With --repair: let exactly these orphans pass the Guard.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Show the files that are right, too.")] = False,
+) -> int:
+    """Prove the backup right; exit code 0 only if all of it is.
+
+    One line for each file: = same  - missing  + not ours or orphaned  * differs  ! error. Without --read-data it costs the listing alone.
+    """
+    from syncd.cli.verify import run_verify
+
+    return run_verify(call, syncs, read_data=read_data, source=source, repair=repair, confirm_deletes=confirm_deletes, everything=everything)
+
+
 @command(app, "run")
 def run(call: Call) -> int:
     """Run every Sync by its schedule, until it is stopped.

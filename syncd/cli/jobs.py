@@ -26,15 +26,16 @@ def read(call: Call, wanted: Sequence[str] | None) -> tuple[Config, list[str]]:
     return config, list(dict.fromkeys(wanted or config.syncs))
 
 
-def each(call: Call, wanted: Sequence[str] | None) -> Iterator[Job]:
-    """Each Sync that is meant, open while it is looked at; the Checkpoint is only read."""
+def each(call: Call, wanted: Sequence[str] | None, *, write: bool = False) -> Iterator[Job]:
+    """Each Sync that is meant, open while it is looked at; the Checkpoint is only read, unless it is to be written."""
     config, names = read(call, wanted)
-    with closing(open_checkpoint(config, read_only=True)) as checkpoint:
+    with closing(open_checkpoint(config, read_only=not write)) as checkpoint:
         for name in names:
             with opened(config, name, checkpoint, SystemClock()) as job:
                 yield job
 
 
-def confirmation(call: Call, sync: str, plan_id: str) -> str:
-    """The command that lets the deletions of that Plan pass the Guard."""
-    return shlex.join(["syncd", "sync", sync, "--confirm-deletes", plan_id, *(["-c", str(call.config)] if call.config != DEFAULT_PATH else [])])
+def confirmation(call: Call, sync: str, plan_id: str, *command: str) -> str:
+    """The command (default: `sync`) that lets the deletions of that Plan pass the Guard."""
+    config = ["-c", str(call.config)] if call.config != DEFAULT_PATH else []
+    return shlex.join(["syncd", *(command or ["sync"]), sync, "--confirm-deletes", plan_id, *config])

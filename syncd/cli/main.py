@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from syncd import __version__
 from syncd.cli.output import log_to_stderr, say, show_error
@@ -58,6 +58,12 @@ class _Commands(TyperGroup):
 
 
 app = typer.Typer(
+class _Command(TyperCommand):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """`--read-data` alone means all of it, and takes no word after it for its value."""
+        return super().parse_args(ctx, ["--read-data=100%" if arg == "--read-data" else arg for arg in args])
+
+
     cls=_Commands,
     help="A continuous, verifiable, restorable backup of labeling data.",
     no_args_is_help=True,
@@ -107,7 +113,7 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., int]], Cal
 
         run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]  # what typer reads
         run.__annotations__ = {option.name: option.annotation for option in options}
-        group.command(name, help=function.__doc__)(run)
+        group.command(name, cls=_Command, help=function.__doc__)(run)
         return function
 
     return enrol

@@ -28,7 +28,7 @@ from syncd.run.confirmed import leave
 from syncd.run.job import Job, OnProgress
 from syncd.run.opening import opened
 
-_WORST = (0, 3, 20, 1, 12, 11, 78, INTERRUPTED)
+WORST = (0, 3, 20, 1, 12, 11, 78, INTERRUPTED)
 """Exit codes from good to bad: some tasks failed, a person must confirm, a Run failed, and then why nothing could be done at all."""
 _NAMED = 10  # failures shown by name, so that all stays on one screen; `--json` has all
 _COUNTS = ("written", "unchanged", "healed", "adopted", "trashed", "deleted", "kept")
@@ -62,7 +62,7 @@ def run_syncs(call: Call, wanted: Sequence[str] | None, *, full: bool, confirm_d
     if not call.json:
         _summary(call, reports)
     unrun = [INTERRUPTED] if len(reports) < len(names) else []
-    return max([report.exit_code for report in reports] + unrun, key=_WORST.index)
+    return max([report.exit_code for report in reports] + unrun, key=WORST.index)
 
 
 def _run(opening: AbstractContextManager[Job], name: str, call: Call, start: Callable[..., Report], *, full: bool) -> Report:
@@ -71,7 +71,7 @@ def _run(opening: AbstractContextManager[Job], name: str, call: Call, start: Cal
     try:
         with opening as job:
             kind = Kind.FULL if full else due(job)
-            with _progress(name, kind, call) as on_progress:
+            with progress(name, kind, call) as on_progress:
                 return start(job, kind=kind, on_progress=on_progress)
     except CheckpointError:
         raise
@@ -110,7 +110,7 @@ def _stoppable() -> Iterator[SystemClock]:
             signal.signal(number, handler)
 
 
-def _progress(name: str, kind: Kind, call: Call) -> AbstractContextManager[OnProgress | None]:
+def progress(name: str, kind: Kind, call: Call) -> AbstractContextManager[OnProgress | None]:
     """A bar on a terminal, nothing elsewhere."""
     if call.json or not sys.stderr.isatty():
         return nullcontext()
@@ -130,10 +130,11 @@ def _summary(call: Call, reports: Sequence[Report]) -> None:
             say(f"Nothing was deleted. If the deletions are meant:\n  {confirmation(call, report.sync, report.plan_id)}")
         if report.failed:
             say(f"\n{report.sync}: " + paint(f"{len(report.failed):,} failed", "failed") + ", tried again in the next Run:")
-            _failures(report.failed, shown)
+            failures(report.failed, shown)
 
 
-def _failures(failed: Sequence[Failure], shown: int) -> None:
+def failures(failed: Sequence[Failure], shown: int) -> None:
+    """The first of them, by name."""
     names = [clean(failure.project if failure.name is None else f"{failure.project}/{keys.shown(failure.name)}") for failure in failed[:shown]]
     width = max(map(len, names))
     for name, failure in zip(names, failed, strict=False):

@@ -8,7 +8,8 @@ reading is recorded before its Cursor advances, a file is gone before its Entry 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from syncd import encode
@@ -29,6 +30,7 @@ from syncd.run.trash import empty_trash
 from syncd.run.writer import Page, Writer
 
 __all__ = ["Job", "Progress", "due", "run_sync", "unsure"]
+Around = Callable[[Lease, Place], AbstractContextManager[None]]
 _COMPACT = str.maketrans("T", "-", "-:")
 _HISTORY = 100  # Runs looked back for one that ended well
 PARTIAL = 3  # exit code: some tasks failed
@@ -61,13 +63,22 @@ def unsure(job: Job) -> bool:
 
 
 def run_sync(
-    job: Job, *, kind: Kind | None = None, confirm_deletes: str = "", take_over: bool = False, on_progress: OnProgress | None = None
+    job: Job,
+    *,
+    kind: Kind | None = None,
+    confirm_deletes: str = "",
+    take_over: bool = False,
+    on_progress: OnProgress | None = None,
+    around: Around | None = None,
 ) -> Report:
-    """One Run. Whatever a Source, a Target or a person can cause is in the Report; raises CheckpointError alone: then nothing can be recorded."""
+    """One Run. Whatever a Source, a Target or a person can cause is in the Report; raises CheckpointError alone: then nothing can be recorded.
+
+    around: what else is done under this Run's Lease, before it reads and after its deletions.
+    """
     started = job.clock.now()
     report = Report(job.name, new_run_id(started), kind or due(job), started_at=started, place=_place(job))
     with about(job.name, report.run_id):
-        return _reported(job, report, confirm_deletes, take_over, on_progress)
+        return _reported(job, report, confirm_deletes, take_over, on_progress, around)
 
 
 def new_run_id(started: int) -> str:
@@ -75,14 +86,15 @@ def new_run_id(started: int) -> str:
     return f"{format_time(started)[:19].translate(_COMPACT)}-{secrets.token_hex(3)}"
 
 
-def _reported(job: Job, report: Report, confirm_deletes: str, take_over: bool, on_progress: OnProgress | None) -> Report:
+def _reported(job: Job, report: Report, confirm_deletes: str, take_over: bool, on_progress: OnProgress | None, around: Around | None) -> Report:
     begun, uncertain = job.clock.monotonic(), unsure(job)
     lease = job.checkpoint.begin(job.name, report.run_id, report.kind, report.started_at)
     asked = job.source.requests, job.target.requests
     place = Place(job, take_over=take_over)
     run = _Run(job, lease, report, place, Writer(job, lease, place, report, on_progress), uncertain)
     try:
-        _straight_down(run, confirm_deletes)
+        with around(lease, place) if around is not None else nullcontext():
+            _straight_down(run, confirm_deletes)
     except GuardTripped as error:
         report.guard, report.plan_id = str(error), error.plan_id
     except CheckpointError:

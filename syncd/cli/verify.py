@@ -1,0 +1,122 @@
+"""`syncd verify`: what differs, line by line, how much there is of it, and what became of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import typer
+
+from syncd import keys
+from syncd.cli.jobs import confirmation, each
+from syncd.cli.main import Call
+from syncd.cli.output import clean, fold, log, paint, say
+from syncd.cli.sync import WORST, failures, progress, report_fields
+from syncd.errors import CheckpointError, GuardTripped, SyncdError
+from syncd.model import Kind
+from syncd.run import PARTIAL
+from syncd.run.job import Job
+from syncd.upkeep.repair import Repair, repair
+from syncd.upkeep.verify import DIFFERS, ERROR, EXTRA, MISSING, SAME, VerifyLine, verify
+
+_WORDS = {SAME: "same", MISSING: "missing", EXTRA: "extra", DIFFERS: "different", ERROR: "error"}
+_COLOURS = {MISSING: "-", DIFFERS: "~", EXTRA: "partial", ERROR: "!"}
+
+
+def run_verify(
+    call: Call, wanted: Sequence[str] | None, *, read_data: str, source: bool, repair: bool, confirm_deletes: str, everything: bool
+) -> int:
+    """Verify each Sync, and mend it if asked; the worst exit code: 0 when all is right (by now), 3 when something differs."""
+    if confirm_deletes and not (repair and wanted):
+        raise typer.BadParameter("--confirm-deletes needs --repair and the name of the Sync")
+    part, code = _part(read_data), 0
+    for job in each(call, wanted, write=repair):
+        try:
+            found = _verify(job, call, part, source=source, everything=everything)
+            ended = PARTIAL if found else 0
+            if found and repair:
+                ended = _repair(job, call, found, confirm_deletes)
+        except CheckpointError:
+            raise
+        except SyncdError as error:
+            log.error("%s: %s", job.name, error)
+            ended = error.exit_code
+        code = max(code, ended, key=WORST.index)
+    return code
+
+
+def _part(text: str) -> float:
+    """`5%` and `5` are a twentieth; nothing is none."""
+    try:
+        part = float(text.removesuffix("%") or 0) / 100
+    except ValueError:
+        part = -1.0
+    if not 0 <= part <= 1 or (text and not part):
+        raise typer.BadParameter(f"--read-data={text}: give a part like 5%, or nothing for all of it")
+    return part
+
+
+def _verify(job: Job, call: Call, part: float, *, source: bool, everything: bool) -> list[VerifyLine]:
+    """Show what is found, and return what is not right."""
+    counts, read, found, begun = Counter[str](), 0, list[VerifyLine](), job.target.requests
+    if not call.json:
+        say(paint(job.name, "bold"))
+    for line in verify(job, read=part, source=source):
+        counts[line.sign] += 1
+        read += line.read
+        if line.sign != SAME:
+            found.append(line)
+        if everything or line.sign != SAME:
+            _show(job, line, call)
+    if call.json:
+        totals = {word: counts[sign] for sign, word in _WORDS.items()}
+        call.object({"sync": job.name, **totals, "read": read, "target_requests": job.target.requests - begun})
+    else:
+        words = [f"{counts[sign]:,} {word}" for sign, word in _WORDS.items() if counts[sign] or sign == SAME]
+        say(f"  {', '.join(words)}; {read:,} of them read" if part else f"  {', '.join(words)}")
+    return found
+
+
+def _show(job: Job, line: VerifyLine, call: Call) -> None:
+    task = line.task and keys.shown(line.task)
+    if call.json:
+        against = "source" if line.source else "target"
+        call.object({
+            "sync": job.name, "sign": line.sign, "project": line.project or None, "task": task, "key": line.key or None, "why": line.why,
+            "against": against,
+        })  # fmt: skip
+        return
+    name = f"{line.project}/{task}" if task else line.key or line.project or job.name
+    say(f"  {paint(line.sign, _COLOURS.get(line.sign, ''))} {clean(name):<24}  {clean(line.why)}".rstrip())
+
+
+def _repair(job: Job, call: Call, found: Sequence[VerifyLine], confirm_deletes: str) -> int:
+    with progress(job.name, Kind.INCREMENTAL, call) as on_progress:
+        done = repair(job, found, confirm_deletes=confirm_deletes, on_progress=on_progress)
+    report = done.report
+    if call.json:
+        left = [{"project": line.project or None, "key": line.key or None, "why": line.why} for line in done.left]
+        mended = {"recorded": done.recorded, "orphans_trashed": done.trashed, "left": left, "plan_id": done.guard.plan_id if done.guard else ""}
+        call.object({"sync": job.name, "repair": {**mended, "run": report_fields(report)}})
+    else:
+        _tell(job, call, done)
+    return max(report.exit_code, PARTIAL if done.left else 0, GuardTripped.exit_code if done.guard else 0, key=WORST.index)
+
+
+def _tell(job: Job, call: Call, done: Repair) -> None:
+    report = done.report
+    counts = {"put again": report.healed + report.written, "only recorded anew": done.recorded, "orphaned, now in the trash": done.trashed}
+    say("  mended: " + (", ".join(f"{count:,} {word}" for word, count in counts.items() if count) or "nothing"))
+    for line in done.left:
+        _show(job, line._replace(sign=ERROR), call)
+    if report.error:
+        log.error("%s: %s", job.name, report.error)
+    if report.failed:
+        say("  " + paint(f"{len(report.failed):,} failed", "failed") + ", tried again in the next Run:")
+        failures(report.failed, 10)
+    if done.guard:
+        say(fold(f"  {paint('the Guard stopped it', 'guarded')}: {clean(str(done.guard))}. If they may go to the trash:"))
+        say(f"    {confirmation(call, job.name, done.guard.plan_id, 'verify', '--repair')}")
+    if report.guard:
+        say(fold(f"  {paint('the Guard stopped the deletions', 'guarded')}: {clean(report.guard)}. If they are meant:"))
+        say(f"    {confirmation(call, job.name, report.plan_id)}")

@@ -1,0 +1,167 @@
+"""`syncd verify --repair`: what is missing or differs is put again by an ordinary incremental Run; orphans go to the trash.
+
+Refuses to lose the only copy of anything, to touch a file that syncd never writes (I6), and to move more orphans than `max_delete` unasked. How:
+- Before the Run each such task is noted as failing, and its Entry's Revision is made one that no Source has. Every Source reads failing tasks again,
+  and a doubtful Entry is put again whatever its digest. Nothing is forgotten: a crash leaves tasks that the next Run of any kind mends (I1-I3).
+- Bytes of somebody else in a task's place are copied into the trash, durably, before that note; so no put can lose them.
+- Orphans go after the Run: what a killed Run put and this one recorded is none any more. Each is in the trash before it is deleted.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from syncd import encode
+from syncd.checkpoint.base import Commit, Lease
+from syncd.errors import GuardTripped
+from syncd.model import Entry, Event, Failure, Kind, Op, Report, Why
+from syncd.plan import Missing, plan_id
+from syncd.run import run_sync
+from syncd.run.job import Job, OnProgress
+from syncd.run.place import Place
+from syncd.upkeep.verify import DIFFERS, ERROR, EXTRA, MISSING, VerifyLine, chunks
+
+_NEVER = -1  # a counter that no Source shows
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What became of the differences. report: of the Run that put files again; recorded: files that were right, only their Entry was not;
+    trashed: orphans; left: what can't be mended, and why; guard: too many orphans.
+    """
+
+    report: Report
+    recorded: int
+    trashed: int
+    left: Sequence[VerifyLine]
+    guard: GuardTripped | None
+
+
+def repair(job: Job, lines: Iterable[VerifyLine], *, confirm_deletes: str = "", on_progress: OnProgress | None = None) -> Repair:
+    """Mend what `verify` found. The job's Checkpoint must be open for writing. Raises what `run_sync` raises, and SourceError."""
+    mending = _Mending(job, confirm_deletes, {collection.id for collection in job.source.collections()})
+    for line in lines:
+        mending.add(line)
+    report = run_sync(job, kind=Kind.INCREMENTAL, confirm_deletes=confirm_deletes, on_progress=on_progress, around=mending.around)
+    return Repair(report, mending.recorded, mending.trashed, mending.left, mending.guard)
+
+
+class _Mending:
+    """shown: the Collections that the Source has."""
+
+    def __init__(self, job: Job, confirmed: str, shown: set[str]) -> None:
+        self._job, self._layout, self._confirmed, self._shown = job, job.layout, confirmed, shown
+        self._again: defaultdict[str, list[VerifyLine]] = defaultdict(list)
+        self._orphans: defaultdict[str, list[VerifyLine]] = defaultdict(list)
+        self.recorded = self.trashed = 0
+        self.left: list[VerifyLine] = []
+        self.guard: GuardTripped | None = None
+
+    def add(self, line: VerifyLine) -> None:
+        """Sort a difference: put again, an orphan, or nothing that can be done here."""
+        if line.sign in {MISSING, DIFFERS}:
+            self._again[line.project].append(line)
+        elif line.sign == EXTRA and line.project and not line.source:
+            self._orphans[line.project].append(line)
+        elif line.sign == ERROR or not line.source:  # what is gone from the Source is left to the Run
+            self.left.append(line)
+
+    @contextmanager
+    def around(self, lease: Lease, place: Place) -> Iterator[None]:
+        """The steps before and after the Run."""
+        place.claim()
+        with ThreadPoolExecutor(self._job.target.concurrency, thread_name_prefix="syncd-repair") as pool:
+            for project, lines in self._again.items():
+                for chunk in chunks(lines):
+                    self._note(lease, project, chunk, pool)
+            yield
+            orphans = {project: left for project, lines in self._orphans.items() if (left := self._still_orphans(project, lines))}
+            if self._may_go(orphans):
+                for project, lines in orphans.items():
+                    for chunk in chunks(lines):
+                        self._to_trash(lease, project, chunk, pool)
+
+    def _note(self, lease: Lease, project: str, lines: Sequence[VerifyLine], pool: ThreadPoolExecutor) -> None:
+        """Make the next reading put these again; those whose bytes are right are only recorded anew."""
+        checkpoint, name = self._job.checkpoint, self._job.name
+        held = checkpoint.known(name, project).entries([line.task for line in lines if line.task is not None])
+        state = checkpoint.states(name).get(project)
+        digests = [held[line.task].digest if line.task in held else state.settings if state and line.task is None else b"" for line in lines]
+        right = list(pool.map(self._is, lines, digests))
+        self._job.target.flush()
+        commit, failed = list[Entry](), list[Failure]()
+        for line, same in zip(lines, right, strict=True):
+            entry = held.get(line.task or "")
+            if line.task is None:
+                state = state and replace(state, settings=b"")
+            elif same and entry is not None and line.found is not None:
+                commit.append(replace(entry, etag=line.found.etag, size=line.found.size))
+                self.recorded += 1
+            elif project not in self._shown or (entry is not None and entry.kept):
+                self.left.append(line._replace(why=f"{line.why}; can't be mended: it is gone from the Source, or the config leaves it out"))
+            else:
+                commit += [_doubtful(entry)] if entry is not None else []
+                failed.append(Failure(project, line.task, f"its file: {line.why}", entry.revision.last_activity if entry is not None else None))
+        settled = state if any(line.task is None for line in lines) and project in self._shown else None
+        checkpoint.commit(lease, project, Commit(entries=commit, failed=failed, state=settled))
+
+    def _is(self, line: VerifyLine, digest: bytes) -> bool:
+        """Whether the right bytes stand there; others are kept in the trash."""
+        data = self._job.target.get(line.key)
+        if data is None or (found := encode.digest(data)) == digest:
+            return data is not None
+        self._job.target.put(self._trash(line, found), data)
+        return False
+
+    def _trash(self, line: VerifyLine, digest: bytes) -> str:
+        now = self._job.clock.now()
+        if line.task is None:
+            return self._layout.trash_settings(line.project, digest, now)
+        return self._layout.trash(line.project, line.task, digest, now)
+
+    def _still_orphans(self, project: str, lines: Sequence[VerifyLine]) -> list[VerifyLine]:
+        """Those that the Run left without an Entry."""
+        known, state = self._job.checkpoint.known(self._job.name, project), self._job.checkpoint.states(self._job.name).get(project)
+        held = {task for chunk in chunks(line.task for line in lines if line.task is not None) for task in known.entries(chunk)}
+        return [line for line in lines if (line.task not in held if line.task is not None else not (state and state.settings))]
+
+    def _may_go(self, orphans: Mapping[str, Sequence[VerifyLine]]) -> bool:
+        """The Guard, for orphans: a Checkpoint that lost its Entries must not empty a place."""
+        rules, size = self._job.rules.max_delete, self._job.checkpoint.size
+        allowed = {project: max(rules.at_least, int(rules.fraction * size(self._job.name, project))) for project in orphans}
+        over = [f"{len(lines)} files of Collection {p} are orphaned, more than the {allowed[p]} that max_delete allows"
+                for p, lines in orphans.items() if len(lines) > allowed[p]]  # fmt: skip
+        this = plan_id(f"{self._job.name} orphans", [Missing(p, tuple(line.key for line in lines), 0) for p, lines in orphans.items()])
+        if over and self._confirmed != this:
+            self.guard = GuardTripped("; ".join(over), this)
+        return self.guard is None
+
+    def _to_trash(self, lease: Lease, project: str, lines: Sequence[VerifyLine], pool: ThreadPoolExecutor) -> None:
+        """Each in the trash, durably, and only then away; the feed says so."""
+        target, now = self._job.target, self._job.clock.now()
+        digests = list(pool.map(self._keep, lines))
+        target.flush()
+        moved = [(line, digest) for line, digest in zip(lines, digests, strict=True) if digest]
+        target.delete([line.key for line, _ in moved])
+        target.flush()
+        events = [Event(Op.TRASH, Why.HEALED, project, line.task, digest, 0, now) for line, digest in moved]
+        self._job.checkpoint.commit(lease, project, Commit(events=events))
+        self.trashed += len(moved)
+
+    def _keep(self, line: VerifyLine) -> bytes:
+        """Put a copy into the trash; its digest, empty when the file is not there any more."""
+        data = self._job.target.get(line.key)
+        if data is None:
+            return b""
+        digest = encode.digest(data)
+        self._job.target.put(self._trash(line, digest), data)
+        return digest
+
+
+def _doubtful(entry: Entry) -> Entry:
+    """An Entry that is put again when its task is read: see `plan.decide`."""
+    return replace(entry, revision=entry.revision._replace(counters=(*entry.revision.counters, _NEVER)))

@@ -1,0 +1,221 @@
+"""`syncd verify`: what stands in the Target against what the Checkpoint, and if asked the Source, says of it.
+
+Refuses to change anything; `repair` mends. Rules:
+- Without reading data it costs the listing alone: presence, size and ETag. A file that is read is judged by its digest, whatever its ETag.
+- It may run beside a daemon: what differs while a Run goes on is looked at again, as the Checkpoint tells then, before it is called a difference.
+- Memory stays flat: the listing is on disk, and what an Entry tells of is taken out of it, so that what is left belongs to nobody.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import filterfalse, islice
+from typing import NamedTuple, TypeVar
+
+from syncd import encode
+from syncd.errors import TaskError
+from syncd.model import Collection, Entry, Stat
+from syncd.plan import Action
+from syncd.run.collections import unmatched, vanished
+from syncd.run.deletions import with_files
+from syncd.run.job import Job
+from syncd.run.place import Listing
+from syncd.run.readahead import read_ahead
+from syncd.run.reading import assess
+
+T = TypeVar("T")
+SAME, MISSING, EXTRA, DIFFERS, ERROR = "=", "-", "+", "*", "!"
+_CHUNK = 500
+_PAUSE = 1.0  # seconds until what a Run has in its hands is looked at again
+_PATIENCE = 5.0  # seconds to wait in all: the Run that seems to go on may have been killed
+
+
+class VerifyLine(NamedTuple):
+    """What is found of one file. task None: a Collection's settings or a whole part of the Source; key empty: no file is meant; project empty too:
+    nobody's file.
+
+    found: the file as it was listed; read: its bytes were; source: it is the Source that says something else than the Checkpoint.
+    """
+
+    sign: str
+    project: str
+    task: str | None
+    key: str
+    why: str = ""
+    found: Stat | None = None
+    read: bool = False
+    source: bool = False
+
+
+class _Wanted(NamedTuple):
+    """A file as the Checkpoint tells of it. size, etag: None when it doesn't say (settings)."""
+
+    project: str
+    task: str | None
+    key: str
+    digest: bytes
+    size: int | None = None
+    etag: bytes | None = None
+
+
+def verify(job: Job, *, read: float = 0.0, source: bool = False) -> Iterator[VerifyLine]:
+    """A line for each file, as it is found out. read: which part of the files is read, 0 to 1, others each time; source: the Source is read, too.
+
+    Raises SourceError, TargetError and AccessError when either can't be used as a whole.
+    """
+    if not job.checkpoint.runs(job.name, 1):
+        yield VerifyLine(ERROR, "", None, "", f"this Checkpoint knows of no Run: run `syncd sync {job.name}`, or `syncd rebuild` if it was lost")
+        return
+    with ThreadPoolExecutor(job.target.concurrency, thread_name_prefix="syncd-verify") as pool:
+        yield from _Target(job, read, pool).lines()
+    if source:
+        yield from (line._replace(source=True) for line in _source(job))
+
+
+class _Target:
+    """One pass over the Target."""
+
+    def __init__(self, job: Job, read: float, pool: ThreadPoolExecutor) -> None:
+        self._job, self._layout, self._pool, self._read = job, job.layout, pool, read
+        self._chance = random.Random()  # noqa: S311 - a sample, no secret
+        self._begun = self._last_run()
+        self._patience = _PATIENCE
+
+    def lines(self) -> Iterator[VerifyLine]:
+        with closing(Listing(self._job, "")) as listing:
+            for chunk in chunks(self._wanted()):
+                found = listing.take([wanted.key for wanted in chunk])
+                stats = [found.get(wanted.key) for wanted in chunk]
+                lines = list((self._pool.map if self._read else map)(self._judge, chunk, stats))
+                yield from (line for line in lines if line.sign == SAME)
+                yield from self._certain([line for line in lines if line.sign != SAME])
+            for keys in chunks(filterfalse(self._own, listing.keys())):
+                yield from self._nobodys(keys)
+
+    def _wanted(self) -> Iterator[_Wanted]:
+        for project, state in self._job.checkpoint.states(self._job.name).items():
+            if state.settings:
+                yield _Wanted(project, None, self._layout.settings(project), state.settings)
+        for project, entry in self._job.checkpoint.entries(self._job.name):
+            yield self._of(project, entry)
+
+    def _of(self, project: str, entry: Entry) -> _Wanted:
+        return _Wanted(project, entry.task, self._layout.task(project, entry.task), entry.digest, entry.size, entry.etag)
+
+    def _own(self, key: str) -> bool:
+        """What syncd keeps beside the TaskFiles: no part of an id begins with an underscore."""
+        return key.startswith("_syncd/") or "/_history/" in key or self._layout.trashed(key) is not None
+
+    def _judge(self, wanted: _Wanted, found: Stat | None) -> VerifyLine:
+        line = VerifyLine(SAME, wanted.project, wanted.task, wanted.key, "", found)
+        if found is None:
+            return line._replace(sign=MISSING, why="missing")
+        if wanted.size not in {None, found.size}:
+            return line._replace(sign=DIFFERS, why=f"{found.size:,} bytes instead of {wanted.size:,}")
+        if self._chance.random() < self._read:
+            return self._content(line, wanted)
+        if wanted.etag not in {None, found.etag}:
+            return line._replace(sign=DIFFERS, why="written by somebody else, or moved (--read-data tells)")
+        return line
+
+    def _content(self, line: VerifyLine, wanted: _Wanted) -> VerifyLine:
+        """The line again, after the file was read."""
+        try:
+            data = self._job.target.get(wanted.key)
+        except TaskError as error:
+            return line._replace(sign=ERROR, why=str(error))
+        if data is None:
+            return line._replace(sign=MISSING, why="missing")
+        right = encode.digest(data) == wanted.digest
+        return line._replace(sign=SAME if right else DIFFERS, why="" if right else "other content", read=True)
+
+    def _last_run(self) -> tuple[str, bool]:
+        """The last Run, and whether it is over."""
+        run = self._job.checkpoint.runs(self._job.name, 1)[0]
+        return run.run_id, run.status is not None
+
+    def _moving(self) -> bool:
+        """Whether some Run may have changed what was listed since."""
+        return not self._begun[1] or self._last_run() != self._begun
+
+    def _wait(self) -> bool:
+        """Give the Run that goes on a little time; False when there is none, or no more time."""
+        if self._patience <= 0 or self._last_run()[1]:
+            return False
+        self._patience -= _PAUSE
+        self._job.clock.wait(_PAUSE)
+        return True
+
+    def _certain(self, lines: list[VerifyLine]) -> Iterator[VerifyLine]:
+        """These differences, but those that a Run made while it was being verified."""
+        waiting = self._moving() if lines else False
+        while lines and waiting:
+            waiting = self._wait()
+            now = [(line, wanted) for line in lines if (wanted := self._now(line)) is not None]
+            again = list(self._pool.map(self._content, *zip(*now, strict=True))) if now else []
+            yield from (line for line in again if line.sign == SAME)
+            lines = [line for line in again if line.sign != SAME]
+        yield from lines
+
+    def _now(self, line: VerifyLine) -> _Wanted | None:
+        """What the Checkpoint tells of that file by now."""
+        checkpoint, name = self._job.checkpoint, self._job.name
+        if line.task is None:
+            state = checkpoint.states(name).get(line.project)
+            return _Wanted(line.project, None, line.key, state.settings) if state is not None and state.settings else None
+        entry = checkpoint.known(name, line.project).entries([line.task]).get(line.task)
+        return self._of(line.project, entry) if entry is not None else None
+
+    def _nobodys(self, keys: Sequence[str]) -> Iterator[VerifyLine]:
+        """Files that no Entry tells of: orphans, whose key syncd could have written, and foreign ones."""
+        orphans = []
+        for key in keys:
+            if (ids := self._layout.ids(key)) is None:
+                yield VerifyLine(EXTRA, "", None, key, "not syncd's, which never touches it")
+            else:
+                orphans.append(VerifyLine(EXTRA, *ids, key, "orphaned: no Entry tells of it"))
+        waiting = self._moving() if orphans else False
+        while orphans and waiting:
+            waiting = self._wait()
+            orphans = [line for line in orphans if self._now(line) is None and self._job.target.get(line.key) is not None]
+        yield from orphans
+
+
+def _source(job: Job) -> Iterator[VerifyLine]:
+    """What the Source says now that the Checkpoint does not, and the other way round."""
+    collections, states = job.source.collections(), job.checkpoint.states(job.name)
+    for collection in collections:
+        yield from _collection(job, collection)
+    gone = vanished(job, collections, states)
+    yield from (VerifyLine(EXTRA, c.id, None, "", "the whole Collection is gone from the Source") for c in gone)
+    for failure in unmatched(job, collections, gone, states):
+        yield VerifyLine(ERROR, failure.project, None, "", failure.error)
+
+
+def _collection(job: Job, collection: Collection) -> Iterator[VerifyLine]:
+    project, layout = collection.id, job.layout
+    known = job.checkpoint.known(job.name, project)
+    missing: dict[str, None] = {}
+    stream = job.source.changes(collection, None, known)
+    for batch in read_ahead(stream, job.clock) if job.source.waits else stream:
+        steps, failed = assess(layout, project, batch.tasks, known, None)
+        for step in steps:
+            if step.decision.action in {Action.NOTHING, Action.RECORD}:
+                continue
+            sign, why = (MISSING, "not backed up yet") if step.entry is None else (DIFFERS, "the Source has another version than the last Run saw")
+            yield VerifyLine(sign, project, step.task, step.file.key, why)
+        for failure in [*batch.failed, *failed]:
+            yield VerifyLine(ERROR, project, failure.name, "", failure.error)
+        missing.update(dict.fromkeys(batch.missing))
+    for task in with_files(known, list(missing))[0]:
+        yield VerifyLine(EXTRA, project, task, layout.task(project, task), "gone from the Source")
+
+
+def chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    """Some hundred at a time."""
+    rest = iter(items)
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk
