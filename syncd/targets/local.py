@@ -21,6 +21,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from posixpath import split
 from typing import Literal
 
 from pydantic import field_validator
@@ -87,24 +88,19 @@ class LocalTarget:
         self._writing = threading.Lock()  # one unsynced write at a time
         self._waiting: dict[str, str] = {}  # key: its temporary file, put and not yet in place
         self._moving: dict[str, str] = {}  # the same, while a flush moves them
-        self._dirty: set[str] = set()  # folders to sync at the next flush
         self._failed = ""  # why a flush failed
         self._tmp: Folder | None = None  # open since before the first write, so that syncfs tells what became of it
         self._one_sync = False  # one syncfs stands for the fsync of every file
-        self._names = itertools.count()
-        self._token = secrets.token_hex(6)  # two processes never share a temporary name
         self._links: bool | None = None
 
     def put(self, key: str, data: bytes) -> bytes:
-        with self._guard(checked(key)):
-            tmp = self._staging()
-            # Without an fsync the calls are so short that handing the interpreter around between threads costs more than they do: one at a time.
-            with self._writing if self._one_sync else contextlib.nullcontext():
-                return self._stage(tmp, key, (data,))
+        # Without an fsync the calls are so short that handing the interpreter around between threads costs more than they do: one at a time.
+        with self._guard(checked(key)), self._writing if self._one_sync else contextlib.nullcontext():
+            return self._stage(key, (data,))
 
     def put_stream(self, key: str, chunks: Callable[[], Iterable[bytes]]) -> None:
         with self._guard(checked(key)):
-            self._stage(self._staging(), key, chunks())
+            self._stage(key, chunks())
 
     def copy(self, source: str, destination: str) -> bool:
         checked(destination)
@@ -118,9 +114,8 @@ class LocalTarget:
         with self._flushing:
             with self._lock:
                 self._moving, self._waiting = self._waiting, {}
-                dirty, self._dirty = self._dirty, set()
             try:
-                self._settle(dirty)
+                self._settle()
             except BaseException as error:
                 self._failed = str(error) if isinstance(error, SyncdError) else "writing was interrupted: run again"
                 self._discard(*self._moving.values())
@@ -132,7 +127,7 @@ class LocalTarget:
         self._await(checked(key))
         linked = self.conditional()
         with self._guard(key):
-            path, name = _split(key)
+            path, name = split(key)
             folder, tmp = open_folder(self._root, path, make=True), self._staging()
             temp, _ = self._write(tmp, (data,), durable=True)
             try:
@@ -167,7 +162,7 @@ class LocalTarget:
     def get(self, key: str) -> bytes | None:
         self._await(checked(key))
         with self._guard(key), contextlib.suppress(FileNotFoundError):
-            path, name = _split(key)
+            path, name = split(key)
             folder = open_folder(self._root, path)
             with io.FileIO(name, opener=lambda name, _: os.open(name, _READ, dir_fd=folder.fd)) as file:
                 return file.readall()
@@ -176,7 +171,7 @@ class LocalTarget:
     def list(self, prefix: str) -> Iterator[Sequence[Stat]]:
         self._await(None)
         with self._guard(prefix):
-            files = self._files(*_split(prefix))
+            files = self._files(*split(prefix))
             while page := list(itertools.islice(files, _PAGE)):
                 yield page
 
@@ -186,11 +181,11 @@ class LocalTarget:
         self.flush()  # a copy stands before its source goes
         for key in keys:
             with self._guard(key), contextlib.suppress(FileNotFoundError):
-                path, name = _split(key)
+                path, name = split(key)
                 folder = open_folder(self._root, path)
                 os.unlink(name, dir_fd=folder.fd)
-                with self._lock:
-                    self._dirty.add(path)
+        with self._guard(""):
+            sync_folders(self._root, {split(key)[0] for key in keys})
 
     def sweep(self) -> None:
         with self._flushing, self._guard(_TMP), contextlib.suppress(FileNotFoundError):
@@ -223,27 +218,24 @@ class LocalTarget:
         if waiting:
             self.flush()
 
-    def _settle(self, dirty: set[str]) -> None:
+    def _settle(self) -> None:
         """What a flush does: bytes, then names, then folders (I1: nothing is recorded before this returns)."""
         if self._failed:
             raise TargetError(self._failed)
-        if self._moving:
-            with self._guard(_TMP):
-                tmp = self._staging()
-                if self._one_sync:
-                    syncfs(tmp)
-        for path, keys in itertools.groupby(sorted(self._moving, key=_split), lambda key: _split(key)[0]):
+        if not self._moving:
+            return
+        with self._guard(_TMP):
+            tmp = self._staging()
+            if self._one_sync:
+                syncfs(tmp)
+        for path, keys in itertools.groupby(sorted(self._moving, key=split), lambda key: split(key)[0]):
             with self._guard(path):
                 folder = open_folder(self._root, path, make=True)
-            dirty.add(path)
             for key in keys:
-                try:
-                    os.rename(self._moving[key], _split(key)[1], src_dir_fd=tmp.fd, dst_dir_fd=folder.fd)
-                except OSError as error:
-                    raise _translate(error, f"{self.place}/{key}") from error
-        if dirty:
-            with self._guard(""):
-                sync_folders(self._root, dirty)
+                with self._guard(key):
+                    os.rename(self._moving[key], split(key)[1], src_dir_fd=tmp.fd, dst_dir_fd=folder.fd)
+        with self._guard(""):
+            sync_folders(self._root, {split(key)[0] for key in self._moving})
 
     def _staging(self, *, make: bool = True) -> Folder:
         """Where files wait. Opened anew when somebody removed it."""
@@ -253,9 +245,10 @@ class LocalTarget:
                 self._one_sync = trusts_syncfs(self._tmp)
             return self._tmp
 
-    def _stage(self, tmp: Folder, key: str, chunks: Iterable[bytes]) -> bytes:
-        if len(os.fsencode(_split(key)[1])) > _NAME_MAX:
+    def _stage(self, key: str, chunks: Iterable[bytes]) -> bytes:
+        if len(os.fsencode(split(key)[1])) > _NAME_MAX:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        tmp = self._staging()
         temp, etag = self._write(tmp, chunks, durable=not self._one_sync)
         with self._lock:
             replaced, self._waiting[key] = self._waiting.get(key), temp
@@ -265,7 +258,7 @@ class LocalTarget:
 
     def _write(self, tmp: Folder, chunks: Iterable[bytes], *, durable: bool) -> tuple[str, bytes]:
         """A temporary file of these bytes: its name and etag. Nothing stays behind when that fails."""
-        temp = f"{self._token}-{next(self._names)}"
+        temp = secrets.token_hex(8)  # two processes never share one
         file = os.open(temp, _NEW, 0o666, dir_fd=tmp.fd)
         try:
             for chunk in chunks:
@@ -294,7 +287,8 @@ class LocalTarget:
             with os.scandir(folder.fd) as entries:
                 for entry in entries:
                     key = f"{path}/{entry.name}" if path else entry.name
-                    if not entry.name.startswith(start) or key == _TMP or not _is_text(entry.name):
+                    text = entry.name.encode("utf-8", "replace").decode() == entry.name  # else it is somebody else's: no key can say it
+                    if not text or not entry.name.startswith(start) or key == _TMP:
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         yield from self._files(key)
@@ -302,17 +296,6 @@ class LocalTarget:
                         with contextlib.suppress(FileNotFoundError):
                             found = entry.stat(follow_symlinks=False)
                             yield Stat(key, found.st_size, _etag(found))
-
-
-def _split(key: str) -> tuple[str, str]:
-    """The folder and the name of a key."""
-    folder, _, name = key.rpartition("/")
-    return folder, name
-
-
-def _is_text(name: str) -> bool:
-    """Not so: a name of bytes that are no UTF-8, which no key can say; somebody else's."""
-    return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _etag(found: os.stat_result) -> bytes:
