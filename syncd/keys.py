@@ -25,6 +25,7 @@ from urllib.parse import unquote
 from syncd.clock import format_date
 
 OWNER = "_syncd/owner.json"
+CHANGES = "_syncd/changes/"
 KINDS = ("datasets", "slices", "model_runs")
 SIDE = "\udfff"  # a code point that no text of a Source can hold
 
@@ -42,7 +43,7 @@ _LITERAL = re.compile(r"[A-Za-z0-9._@=,/-]*")
 
 def feed(run_id: str) -> str:
     """The key of a Run's change feed, in the folder of the day the Run began: a run id starts with `YYYYMMDD`."""
-    return f"_syncd/changes/{run_id[:4]}-{run_id[4:6]}-{run_id[6:8]}/{encode(run_id)}.ndjson"
+    return f"{CHANGES}{run_id[:4]}-{run_id[4:6]}-{run_id[6:8]}/{encode(run_id)}.ndjson"
 
 
 @lru_cache(maxsize=1024)  # the Collection's id comes with each of its tasks

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from syncd.cli.main import Call, Syncs, app, command, trash
+from syncd.cli.main import Call, OneSync, Syncs, app, command, trash
 from syncd.cli.output import clean, fold, paint, say, table
 from syncd.clock import SECOND, SystemClock, format_time
 from syncd.errors import ConfigError
@@ -167,6 +167,23 @@ def verify(
     from syncd.cli.verify import run_verify
 
     return run_verify(call, syncs, read_data=read_data, source=source, repair=repair, confirm_deletes=confirm_deletes, everything=everything)
+
+
+@command(app, "changes")
+def changes(
+    call: Call,
+    sync: OneSync,
+    *,
+    since: Annotated[str, typer.Option(metavar="TIME|RUN", help="Only what came after this Run, or since this time.")] = "",
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until stopped.")] = False,
+) -> int:
+    """Print the change feed: what each Run put or deleted.
+
+    One JSON object a line, in order, from the Target alone: op, why, project, task, key, digest, last_activity, run_id, at.
+    """
+    from syncd.cli.changes import run_changes
+
+    return run_changes(call, sync, since, follow=follow)
 
 
 @command(app, "run")

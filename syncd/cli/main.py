@@ -43,6 +43,7 @@ def complete_sync(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 Syncs = Annotated[list[str] | None, typer.Argument(metavar="SYNC", help="Syncs by name; all when none is named.", autocompletion=complete_sync)]
+OneSync = Annotated[str, typer.Argument(metavar="SYNC", help="The Sync.", autocompletion=complete_sync)]
 
 
 class _Commands(TyperGroup):

@@ -1,0 +1,92 @@
+"""The change feed as others read it: what every Run put or deleted, in order, from the Target alone.
+
+Refuses to need a Source or a Checkpoint, and to tell a Run twice. A Run's feed appears whole, after the Run has ended; a killed Run's with the next
+one. One line is one file:
+
+    op             put | trash | delete | keep
+    why            new | changed | healed | deleted (gone from the Source) | removed (only from this Collection) | settings
+    project, task  ids; task null: the Collection's settings
+    key            the file, below the Target's prefix; a side file's line names its task and its own key
+    digest         sha256 of the file, hex
+    last_activity  the Source's time of the version, or null
+    run_id, at     the Run, and when it was recorded; times are ISO 8601, UTC
+
+New fields may be added; none is renamed. To go on where one stopped, remember the last `run_id` and ask for what came since.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import date, timedelta
+from io import BytesIO
+
+import orjson
+
+from syncd import keys
+from syncd.clock import Clock, format_date, format_time, parse_time
+from syncd.errors import TargetError
+from syncd.scratch import Scratch
+from syncd.targets.base import Target
+
+Line = dict[str, object]
+_RUN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
+_POLL = 2.0  # seconds
+_BACK = 30  # days that a killed Run's feed may come late; more would make each look at a silent Sync dear
+
+
+def changes(target: Target, clock: Clock, since: str = "", *, follow: bool = False) -> Iterator[Line]:
+    """The lines after Run `since`, or recorded at or after that time (ISO 8601; no offset: UTC); all without it. follow: and those to come, until
+    stopped. A Run that began before the day before that time is not looked for. Raises ValueError for a `since` that is neither, TargetError.
+    """
+    run = keys.feed(since) if _RUN.fullmatch(since) else ""
+    at = format_time(parse_time(since)) if since and not run else ""
+    first = _day(run) if run else at and _earlier(at[:10], 1)
+    told: set[str] = set()
+    while True:
+        for key in _feeds(target, clock, first):
+            if key > run and key not in told:
+                told.add(key)
+                yield from (line for line in _lines(target, key) if str(line.get("at")) >= at)
+        if not follow:
+            return
+        today = format_date(clock.now())
+        first = max(_day(max(told, default=run)) or today, _earlier(today, _BACK))
+        told = {key for key in told if _day(key) >= first}
+        clock.wait(_POLL)
+
+
+def _day(key: str) -> str:
+    return key.removeprefix(keys.CHANGES)[:10]
+
+
+def _earlier(day: str, days: int) -> str:
+    return (date.fromisoformat(day) - timedelta(days=days)).isoformat()
+
+
+def _feeds(target: Target, clock: Clock, first: str) -> Iterator[str]:
+    """Keys of the feeds in the order of their Runs, day by day from the first one on; of all when there is none."""
+    if not first:
+        yield from _listed(target, "")
+        return
+    day, today = date.fromisoformat(first), date.fromisoformat(format_date(clock.now()))
+    while day <= today:
+        yield from _listed(target, f"{day.isoformat()}/")
+        day += timedelta(days=1)
+
+
+def _listed(target: Target, day: str) -> Iterator[str]:
+    with closing(Scratch()) as found:
+        for page in target.list(keys.CHANGES + day):
+            found.put((stat.key, b"") for stat in page if stat.key.endswith(".ndjson"))
+        yield from (key for key, _ in found.items())
+
+
+def _lines(target: Target, key: str) -> Iterator[Line]:
+    for number, line in enumerate(BytesIO(target.get(key) or b""), 1):
+        try:
+            fields: Line = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise TargetError(f"{target.place}/{key}: line {number} is no JSON: somebody else wrote there") from error
+        yield fields
