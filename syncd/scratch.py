@@ -64,6 +64,9 @@ class Scratch:
     def close(self) -> None:
         self._db.close()
 
+    def __del__(self) -> None:
+        self._db.close()  # it and its statements hold each other: left alone, 100 KB wait for a collection, which is rare
+
 
 def _pack(key: str) -> bytes:
     return key.encode("utf-8", "surrogatepass")

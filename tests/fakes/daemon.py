@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 LONGEST = 60.0  # seconds until something that does not happen is said not to
 
 
-def until(what: Callable[[], T], *, seconds: float = LONGEST) -> T:
+def until(what: Callable[[], T | None], *, seconds: float = LONGEST) -> T:
     """The first answer that is true."""
     end = time.monotonic() + seconds
     while not (found := what()):
