@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Info, ProcessCollector, generate_latest
 
@@ -20,38 +19,31 @@ from syncd.model import Status
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 Value = float | None  # None: no sample
-
-
-@dataclass(frozen=True, slots=True)
-class _Metric:
-    name: str
-    kind: str  # counter | gauge
-    help: str
-    value: Callable[[SyncView, Totals], Value]
+Rows = Sequence[tuple[str, SyncView, Totals]]  # each with its name as a label spells it
 
 
 def _seconds(micros: int | None) -> Value:
     return None if micros is None else micros / SECOND
 
 
-_OF_A_SYNC = (
-    _Metric("last_success_timestamp_seconds", "gauge", "Start of the last Run that ended ok.", lambda v, _: _seconds(v.since)),
-    _Metric("last_run_timestamp_seconds", "gauge", "End of the last Run.", lambda v, _: _seconds(v.last.finished_at if v.last else None)),
-    _Metric("oldest_unsynced_change_seconds", "gauge", "Age of the oldest change not yet safe, at most.", lambda v, _: v.lag),
-    _Metric("running", "gauge", "1 while a Run goes on.", lambda v, _: v.state is State.RUNNING),
-    _Metric("guard_tripped", "gauge", "1 while the Guard holds deletions back.", lambda v, _: bool(v.last and v.last.status is Status.GUARDED)),
-    _Metric("runs_failed_in_a_row", "gauge", "Runs since the last one that did not fail.", lambda v, _: v.failed_in_a_row),
-    _Metric("collections", "gauge", "Collections backed up.", lambda v, _: v.collections),
-    _Metric("tasks", "gauge", "Tasks backed up.", lambda v, _: v.tasks),
-    _Metric("tasks_failing", "gauge", "Tasks that are not in the Target as they are in the Source.", lambda v, _: v.failing),
-    _Metric("tasks_written_total", "counter", "New and changed tasks put into the Target.", lambda _, t: t.written),
-    _Metric("bytes_written_total", "counter", "Bytes put into the Target.", lambda _, t: t.bytes_written),
-    _Metric("deletions_total", "counter", "Files trashed or deleted.", lambda _, t: t.deletions),
-    _Metric("failures_total", "counter", "Tasks that failed, counted in each Run.", lambda _, t: t.failures),
-    _Metric("source_requests_total", "counter", "Requests to the Source, every try.", lambda _, t: t.source_requests),
-    _Metric("target_requests_total", "counter", "Requests to the Target, every try.", lambda _, t: t.target_requests),
-    _Metric("hooks_total", "counter", "Webhook calls taken.", lambda _, t: t.hooks),
-    _Metric("hooks_refused_total", "counter", "Webhook calls refused.", lambda _, t: t.hooks_refused),
+_OF_A_SYNC: tuple[tuple[str, str, Callable[[SyncView, Totals], Value]], ...] = (
+    ("last_success_timestamp_seconds", "Start of the last Run that ended ok.", lambda v, _: _seconds(v.since)),
+    ("last_run_timestamp_seconds", "End of the last Run.", lambda v, _: _seconds(v.last.finished_at if v.last else None)),
+    ("oldest_unsynced_change_seconds", "Age of the oldest change not yet safe, at most.", lambda v, _: v.lag),
+    ("running", "1 while a Run goes on.", lambda v, _: v.state is State.RUNNING),
+    ("guard_tripped", "1 while the Guard holds deletions back.", lambda v, _: bool(v.last and v.last.status is Status.GUARDED)),
+    ("runs_failed_in_a_row", "Runs since the last one that did not fail.", lambda v, _: v.failed_in_a_row),
+    ("collections", "Collections backed up.", lambda v, _: v.collections),
+    ("tasks", "Tasks backed up.", lambda v, _: v.tasks),
+    ("tasks_failing", "Tasks that are not in the Target as they are in the Source.", lambda v, _: v.failing),
+    ("tasks_written_total", "New and changed tasks put into the Target.", lambda _, t: t.written),
+    ("bytes_written_total", "Bytes put into the Target.", lambda _, t: t.bytes_written),
+    ("deletions_total", "Files trashed or deleted.", lambda _, t: t.deletions),
+    ("failures_total", "Tasks that failed, counted in each Run.", lambda _, t: t.failures),
+    ("source_requests_total", "Requests to the Source, every try.", lambda _, t: t.source_requests),
+    ("target_requests_total", "Requests to the Target, every try.", lambda _, t: t.target_requests),
+    ("hooks_total", "Webhook calls taken.", lambda _, t: t.hooks),
+    ("hooks_refused_total", "Webhook calls refused.", lambda _, t: t.hooks_refused),
 )
 _ENDS = tuple(status.value for status in Status)
 
@@ -80,25 +72,25 @@ class Metrics:
 
     def _of_syncs(self) -> Iterator[str]:
         rows = [(_escape(view.name), view, self._board.totals(view.name)) for view in self._board.syncs()]
-        for metric in _OF_A_SYNC:
-            yield _head(metric.name, metric.kind, metric.help)
-            start, value = f'syncd_{metric.name}{{sync="', metric.value
+        for metric, text, value in _OF_A_SYNC:
+            yield _head(metric, text)
+            start = f'syncd_{metric}{{sync="'
             yield from (f'{start}{name}"}} {float(number)}\n' for name, view, totals in rows if (number := value(view, totals)) is not None)
         yield from _runs(rows)
 
 
-def _runs(rows: Sequence[tuple[str, SyncView, Totals]]) -> Iterator[str]:
-    yield _head("runs_total", "counter", "Runs that ended, by how they ended.")
+def _runs(rows: Rows) -> Iterator[str]:
+    yield _head("runs_total", "Runs that ended, by how they ended.")
     for name, _, totals in rows:  # all four from the start, or the first failure would be no increase
         yield from (f'syncd_runs_total{{sync="{name}",status="{status}"}} {float(totals.runs.get(status, 0))}\n' for status in _ENDS)
 
 
 def _one(name: str, text: str, value: float) -> str:
-    return f"{_head(name, 'gauge', text)}syncd_{name} {float(value)}\n"
+    return f"{_head(name, text)}syncd_{name} {float(value)}\n"
 
 
-def _head(name: str, kind: str, text: str) -> str:
-    return f"# HELP syncd_{name} {text}\n# TYPE syncd_{name} {kind}\n"
+def _head(name: str, text: str) -> str:
+    return f"# HELP syncd_{name} {text}\n# TYPE syncd_{name} {'counter' if name.endswith('_total') else 'gauge'}\n"
 
 
 def _escape(label: str) -> str:

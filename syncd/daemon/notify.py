@@ -1,8 +1,8 @@
 """Telling others how Runs went: a heartbeat after each good one, a webhook when a Sync stops being well, and once when it is well again.
 
 Never blocks or fails a Run: `told` only notes what to say; one thread for heartbeats and one for webhooks say it, so that neither waits for the
-other. What waits is bounded: a newer word about the same Sync takes the place of the older one. URLs hold tokens: no log line has one. What was
-told is remembered in memory only, so a restarted daemon tells of a Sync that is still failing once more.
+other. What waits is bounded by the number of Syncs: a newer word about one takes the place of the older. URLs hold tokens: no log line has one.
+What was told is remembered in memory only, so a restarted daemon tells of a Sync that is still failing once more.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 from urllib.parse import quote
 
 import httpx
@@ -25,15 +26,13 @@ from syncd.run import INTERRUPTED
 REMIND = 24 * 3600 * SECOND  # a Sync that stays unwell is told of once a day
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds before the second try, doubled up to the longest
 TRIES = {"heartbeat": 4, "webhook": 20}  # a late heartbeat is worth nothing, a late webhook is: about two hours
-WAITING = 1000  # messages of one kind; the oldest is dropped for one more
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 _BUSY = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS}
 
 log = logging.getLogger("syncd.notify")
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """What was last said of a Sync that is not well, and when."""
 
     status: Status
@@ -89,8 +88,8 @@ class Notifier:
 
     def close(self) -> None:
         """What is being sent may end; what still waits is forgotten."""
-        for outbox in (self._heartbeats, self._webhooks):
-            outbox.close()
+        self._heartbeats.close()
+        self._webhooks.close()
 
 
 def _url(secret: SecretStr, sync: str) -> str:
@@ -111,8 +110,7 @@ class _Outbox:
     """What waits to be sent, one letter for each Sync, and the thread that sends it."""
 
     def __init__(self, kind: str, clock: Clock) -> None:
-        self._kind = kind
-        self._clock = clock
+        self._kind, self._clock = kind, clock
         self._letters: dict[str, _Letter] = {}
         self._changed = threading.Condition()
         self._closed = False
@@ -121,11 +119,6 @@ class _Outbox:
 
     def put(self, sync: str, letter: _Letter) -> None:
         with self._changed:
-            self._letters.pop(sync, None)
-            if len(self._letters) >= WAITING:
-                dropped = next(iter(self._letters))
-                del self._letters[dropped]
-                log.warning("%s: its %s was dropped: %s others wait", dropped, self._kind, WAITING)
             self._letters[sync] = letter
             self._changed.notify()
 
@@ -137,11 +130,10 @@ class _Outbox:
 
     def _work(self) -> None:
         with httpx.Client(timeout=TIMEOUT, headers={"User-Agent": f"syncd/{__version__}"}) as client:
-            while next_one := self._next():
-                sync, letter = next_one
-                fault, again = _send(client, letter)
+            while due := self._next():
+                fault, again = _send(client, due[1])
                 if fault:
-                    self._failed(sync, replace(letter, tries=letter.tries + 1), fault, again=again)
+                    self._failed(*due, fault, again=again)
 
     def _next(self) -> tuple[str, _Letter] | None:
         """The letter that is due first, once it is due; None when closed."""
@@ -154,13 +146,13 @@ class _Outbox:
             return None
 
     def _failed(self, sync: str, letter: _Letter, fault: str, *, again: bool) -> None:
-        if not again or letter.tries >= TRIES[self._kind]:
+        if not again or letter.tries + 1 >= TRIES[self._kind]:
             log.error("%s: its %s was not taken: %s; look at notify.%s in the config", sync, self._kind, fault, self._kind)
             return
         log.debug("%s: its %s is sent again: %s", sync, self._kind, fault)
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (letter.tries - 1))
+        due = self._clock.monotonic() + min(LONGEST_PAUSE, FIRST_PAUSE * 2**letter.tries)
         with self._changed:
-            self._letters.setdefault(sync, replace(letter, due=self._clock.monotonic() + pause))  # a newer word goes before
+            self._letters.setdefault(sync, replace(letter, due=due, tries=letter.tries + 1))  # unless there is a newer word
 
 
 def _send(client: httpx.Client, letter: _Letter) -> tuple[str, bool]:

@@ -10,9 +10,10 @@ import hashlib
 import math
 import mimetypes
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import resources
+from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -39,21 +40,15 @@ _FAULTS = {
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
-@dataclass(frozen=True, slots=True)
-class Static:
+class Static(NamedTuple):
     """A file the page is made of, and its media type."""
 
     data: bytes
     type: str
 
 
-def _static() -> dict[str, Static]:
-    names = ("style.css", "page.js", "icon.svg")
-    folder = resources.files("syncd.daemon") / "templates"
-    return {name: Static((folder / name).read_bytes(), mimetypes.guess_type(name)[0] or "") for name in names}
-
-
-STATIC = _static()
+_FOLDER = resources.files("syncd.daemon") / "templates"
+STATIC = {name: Static((_FOLDER / name).read_bytes(), mimetypes.guess_type(name)[0] or "") for name in ("style.css", "page.js", "icon.svg")}
 
 
 class Page:
@@ -62,7 +57,7 @@ class Page:
     def __init__(self, board: Board) -> None:
         self._board = board
         env = Environment(loader=PackageLoader("syncd.daemon"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        env.filters |= {"span": span, "ago": ago, "utc": utc, "iso": format_time, "path": _path, "size": size, "spark": spark}
+        env.filters |= {"span": span, "ago": ago, "utc": utc, "iso": format_time, "path": partial(quote, safe=""), "spark": spark}
         content = b"".join(file.data for file in STATIC.values())
         env.globals |= {"words": _WORDS, "version": __version__, "build": hashlib.sha256(content).hexdigest()[:12], "State": State, "Status": Status}
         self._templates = {name: env.get_template(f"{name}.html") for name in ("index", "sync", "fault")}
@@ -82,7 +77,7 @@ class Page:
             counts=[(state, counts[state]) for state in _WORDS if counts[state]], found=len(found), rows=shown, q=text, state=state,
             page=number, pages=pages, link=lambda **change: "?" + urlencode({"q": text, "state": state} | change),
             runs={view.name: self._board.runs(view.name, BARS) for view in shown},
-            guards=[(view, self._board.confirm_command(view.name)) for view in shown if guarded(view)],
+            guards=[(view, self._board.confirm_command(view.name)) for view in shown if view.last and view.last.status is Status.GUARDED],
         )  # fmt: skip
 
     def sync(self, name: str) -> str | None:
@@ -91,7 +86,7 @@ class Page:
         if view is None:
             return None
         return self._templates["sync"].render(
-            now=self._board.now(), config=self._board.config(), unready=self._board.unready(), view=view, guarded=guarded(view),
+            now=self._board.now(), config=self._board.config(), view=view,
             command=self._board.confirm_command(name), runs=self._board.runs(name, HISTORY), failures=self._board.failures(name, FAILURES),
         )  # fmt: skip
 
@@ -112,20 +107,13 @@ def urgency(view: SyncView) -> int:
     return _URGENT.get(state, len(_URGENT))
 
 
-def guarded(view: SyncView) -> bool:
-    """Whether its Guard holds deletions back, also while the next Run goes on."""
-    return view.last is not None and view.last.status is Status.GUARDED
-
-
 def span(seconds: float) -> str:
-    """`3 h 20 min`: the two largest units."""
+    """`3 h 20 min`: the largest unit and the next."""
     left = max(0, round(seconds))
-    parts = []
-    for unit, length in _UNITS:
-        count, left = divmod(left, length)
-        parts.append(f"{count} {unit}" if count else "")
-    first = next((at for at, part in enumerate(parts) if part), len(parts) - 1)
-    return " ".join(filter(None, parts[first : first + 2])) or "0 s"
+    at = next((at for at, (_, length) in enumerate(_UNITS) if left >= length), len(_UNITS) - 1)
+    (unit, length), (smaller, part) = _UNITS[at], (*_UNITS, ("", 1))[at + 1]
+    rest = left % length // part if smaller else 0
+    return f"{left // length} {unit}" + (f" {rest} {smaller}" if rest else "")
 
 
 def ago(at: int, now: int) -> str:
@@ -140,21 +128,7 @@ def utc(at: int) -> str:
     return format_time(at)[:19].replace("T", " ") + " UTC"
 
 
-def size(count: float) -> str:
-    """`1.2 MB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:  # noqa: PLR2004 - decimal units
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"  # noqa: PLR2004 - three digits are enough
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-def _path(name: str) -> str:
-    return quote(name, safe="")
-
-
-@dataclass(frozen=True, slots=True)
-class Spark:
+class Spark(NamedTuple):
     """The last Runs as a drawing of 120 by 28: one path for each status, and what it shows in words."""
 
     paths: Mapping[str, str]
@@ -176,8 +150,5 @@ def spark(runs: Sequence[RunRecord]) -> Spark:
 
 
 def _changed(report: Mapping[str, object]) -> int:
-    return sum(_numbers(report.get(key) for key in ("written", "healed", "trashed", "deleted")))
-
-
-def _numbers(values: Iterable[object]) -> Iterable[int]:
-    return (value for value in values if isinstance(value, int))
+    counts = (report.get(key) for key in ("written", "healed", "trashed", "deleted"))
+    return sum(count for count in counts if isinstance(count, int))

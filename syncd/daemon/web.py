@@ -43,15 +43,11 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_OPEN = {"/healthz", "/readyz"}
 _FOREVER = "private, max-age=31536000, immutable"  # the address of a static file changes with its content
-_STOPPING = 2  # seconds that answers under way may still take
 
 log = logging.getLogger("syncd.web")
 
@@ -64,7 +60,7 @@ class Server:
         self.address: tuple[str, int] = (host, port)
         config = uvicorn.Config(
             app, http="h11", loop="asyncio", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False, proxy_headers=False,
-            timeout_graceful_shutdown=_STOPPING,
+            timeout_graceful_shutdown=2,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._listener = listener
@@ -83,9 +79,9 @@ def serve(board: Board, http: Http) -> Server:
     host, _, port = http.listen.rpartition(":")
     listener = _listen(host.strip("[]"), int(port), http.listen)
     loopback = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
-    if not loopback and not http.username:
+    if not loopback and not http.password:
         log.warning("http: %s is open to whoever reaches it: set http.username and http.password, or listen at 127.0.0.1", http.listen)
-    return Server(_Gate(_Site(board, http).app, http, check_host=loopback and not http.username), listener)
+    return Server(_Gate(_Site(board, http).app, http, check_host=loopback and not http.password), listener)
 
 
 def _listen(host: str, port: int, text: str) -> socket.socket:
@@ -111,7 +107,7 @@ class _Site:
             Route("/", self._index), Route("/syncs/{name:path}", self._sync), Route("/static/{name}", self._static),
             Route("/hooks/{name:path}", Hooks(board).take, methods=["POST"]),
         ]  # fmt: skip
-        self.app = Starlette(routes=routes, exception_handlers={HTTPException: self._fault, SyncdError: self._trouble, Exception: self._fault})
+        self.app = Starlette(routes=routes, exception_handlers={HTTPException: self._fault, SyncdError: self._fault, Exception: self._fault})
 
     async def _healthz(self, _: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -141,11 +137,10 @@ class _Site:
         raise HTTPException(404)
 
     def _fault(self, _: Request, error: Exception) -> Response:
-        status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
-        return HTMLResponse(self._page.fault(status), status, headers)
-
-    def _trouble(self, _: Request, error: Exception) -> Response:
-        return HTMLResponse(self._page.fault(503, str(error)), 503)
+        if isinstance(error, HTTPException):
+            return HTMLResponse(self._page.fault(error.status_code), error.status_code, error.headers)
+        status, words = (503, str(error)) if isinstance(error, SyncdError) else (500, "")
+        return HTMLResponse(self._page.fault(status, words), status)
 
 
 class _Gate:
@@ -164,7 +159,7 @@ class _Gate:
                     headers.setdefault(name, value)
             await send(message)
 
-        everybody = scope["path"] in _OPEN or scope["path"].startswith("/hooks/")
+        everybody = scope["path"] in {"/healthz", "/readyz"} or scope["path"].startswith("/hooks/")
         refusal = None if everybody else self._refusal(Headers(scope=scope))
         await (refusal or self._app)(scope, receive, send_on)
 
@@ -180,15 +175,15 @@ class _Gate:
 
 def known(http: Http, headers: Mapping[str, str]) -> bool:
     """Whether the user asks, or everybody may. Both parts are always compared, in constant time."""
-    if not http.username:
+    if http.username is None or http.password is None:  # they come together
         return True
     scheme, _, word = headers.get("authorization", "").partition(" ")
     try:
         user, _, password = base64.b64decode(word if scheme.lower() == "basic" else "", validate=True).partition(b":")
     except (binascii.Error, ValueError):
         return False
-    right = http.password.get_secret_value() if http.password else ""
-    return hmac.compare_digest(user, http.username.encode()) & hmac.compare_digest(password, right.encode()) and bool(right)
+    right = http.password.get_secret_value().encode()
+    return hmac.compare_digest(user, http.username.encode()) & hmac.compare_digest(password, right)
 
 
 def _own_host(host: str) -> bool:

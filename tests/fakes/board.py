@@ -96,7 +96,9 @@ def view(name: str, state: State = State.OK, last: RunRecord | None = None, **ch
         usual |= {"collections": 0, "tasks": 0, "lag": None, "since": None}
     elif last is None:
         last = run(name, Status.OK if state is State.RUNNING else Status(state.value))
-    return SyncView(name, "studio", "s3://labels/backups", "every 60s", state, last, **(usual | changes))  # type: ignore[arg-type]  # fields by name
+    usual |= changes
+    schedule = "no schedule" if state is State.NEVER and usual["next_at"] is None else "every 60s"
+    return SyncView(name, "studio", "bucket", schedule, state, last, **usual)  # type: ignore[arg-type]  # fields by name
 
 
 def history(name: str, length: int = 24, bad: Sequence[int] = (), status: Status = Status.FAILED) -> list[RunRecord]:
@@ -122,12 +124,21 @@ def sample(extra: int = 0) -> FakeBoard:
     views = [
         view("cats"),
         view("street-scenes", State.GUARDED, guarded, lag=60.0),
-        view("satellite", State.RUNNING, run("satellite", ago=70), running_since=NOW - 9 * MINUTE, progress=progress, next_at=None, lag=4_300.0),
+        view(
+            "satellite",
+            State.RUNNING,
+            run("satellite", ago=70),
+            running_since=NOW - 9 * MINUTE,
+            progress=progress,
+            next_at=None,
+            lag=4_200.0,
+            since=NOW - 70 * MINUTE,
+        ),
         view("xray-chest", State.FAILED, refused, failed_in_a_row=7, lag=2_520.0, since=NOW - 42 * MINUTE),
-        view("invoices", State.PARTIAL, some, failing=3, lag=900.0),
+        view("invoices", State.PARTIAL, some, failing=3, lag=900.0, since=NOW - 15 * MINUTE),
         view("new-project", State.NEVER),
-        view("by-hand", State.NEVER, next_at=None),
-        view(HOSTILE, State.FAILED, hostile, failing=2, lag=180.0, failed_in_a_row=1),
+        view("on-call", State.NEVER, next_at=None),
+        view(HOSTILE, State.FAILED, hostile, failing=2, lag=180.0, since=NOW - 3 * MINUTE, failed_in_a_row=1),
         *(view(f"team-{n:03}.images", tasks=n * 37) for n in range(extra)),
     ]
     bad = {"street-scenes": (0, 1), "xray-chest": tuple(range(7)), "invoices": (0,), HOSTILE: (0, 3)}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from syncd.clock import SECOND
 from syncd.daemon import page
 from syncd.daemon.board import ConfigState, State
-from syncd.daemon.page import Page, ago, size, span, spark, urgency
+from syncd.daemon.page import Page, ago, span, spark, urgency
 from syncd.model import Failure, RunRecord, Status
 from tests.fakes.board import HOSTILE, MINUTE, NOW, FakeBoard, history, run, sample, view
 
@@ -107,14 +107,14 @@ def test_more_failed_tasks_than_fit_say_where_the_rest_is() -> None:
     many = [Failure("1", str(n), "too large") for n in range(page.FAILURES + 20)]
     board = FakeBoard([view("cats", State.PARTIAL, failing=len(many))], failing={"cats": many})
     assert "Not safe: 120 tasks" in one(board, "cats")
-    assert "the first 100 are shown, syncd sync cats --json names all" in one(board, "cats")
+    assert "the first 100 are shown." in one(board, "cats")
 
 
 def test_nothing_to_show_says_what_to_do() -> None:
     assert "Add one under syncs: in /etc/syncd/syncd.yaml" in index(FakeBoard())
     assert "No Sync matches “zzz” in state “ok”" in index(sample(), q="zzz", state="ok")
     assert "the first Run starts in 30 s" in one(sample(), "new-project")
-    assert "Start one with syncd sync by-hand" in one(sample(), "by-hand")
+    assert "It has no schedule: give it every: in the config" in one(sample(), "on-call")
     assert "All is well" in index(FakeBoard([view("cats")]))
 
 
@@ -125,7 +125,7 @@ def test_trouble_with_the_config_and_the_daemon_stands_above() -> None:
     for tree in (index(board), one(board, "cats")):
         assert "In force is what /etc/syncd.yaml held 2 min ago" in tree
         assert "syncs.cats.intervall: unknown key" in tree
-        assert "source 4 does not answer and 2 more" in tree
+    assert "source 4 does not answer and 2 more" in index(board)
 
 
 def test_a_run_that_was_cut_off_is_not_called_running() -> None:
@@ -160,7 +160,7 @@ def test_no_value_becomes_markup(name: str, error: str, query: str) -> None:
 def test_filters_need_no_javascript() -> None:
     board = sample(extra=500)
     assert index(board, q="XRAY").rows() == ["sync-xray-chest"]
-    assert len(index(board, q="team- s3://labels").rows()) == page.PAGE
+    assert len(index(board, q="team- bucket").rows()) == page.PAGE
     assert index(board, state="failed").rows() == ["sync-xray-chest", f"sync-{HOSTILE}"]
     assert index(board, q="team", state="failed").rows() == []
 
@@ -208,13 +208,6 @@ def test_spans(seconds: float, words: str) -> None:
 @pytest.mark.parametrize(("seconds", "words"), [(0, "now"), (12, "12 s ago"), (179, "2 min ago"), (-30, "in 30 s"), (-3700, "in 1 h 1 min")])
 def test_ago(seconds: int, words: str) -> None:
     assert ago(NOW - seconds * SECOND, NOW) == words
-
-
-@pytest.mark.parametrize(
-    ("count", "words"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (123_456, "123 kB"), (1.9e9, "1.9 GB"), (5e15, "5000.0 TB")]
-)
-def test_sizes(count: float, words: str) -> None:
-    assert size(count) == words
 
 
 @given(st.integers(-(10**9), 10**9))
