@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from syncd.cli.main import Call, OneSync, Syncs, app, command, trash
+from syncd.cli.main import Call, OneSync, Syncs, app, command, hooks, trash
 from syncd.cli.output import clean, fold, paint, say, table
 from syncd.clock import SECOND, SystemClock, format_time
 from syncd.errors import ConfigError
@@ -281,3 +281,27 @@ def trash_list(call: Call, syncs: Syncs = None) -> int:
     elif not call.json:
         say("the trash is empty")
     return 0
+
+
+@command(hooks, "install")
+def hooks_install(call: Call, sync: OneSync, *, url: Annotated[str, typer.Option(help="Where the labeling tool reaches the daemon.")]) -> int:
+    """Have every project of a Sync call the daemon when something changes; may be repeated."""
+    from syncd.cli.hooks import install
+
+    return install(call, sync, url)
+
+
+@command(hooks, "list")
+def hooks_list(call: Call, sync: OneSync) -> int:
+    """List the webhooks of a Sync's projects, and which are ours."""
+    from syncd.cli.hooks import listed
+
+    return listed(call, sync)
+
+
+@command(hooks, "remove")
+def hooks_remove(call: Call, sync: OneSync, *, url: Annotated[str, typer.Option(help="Only those that call this daemon.")] = "") -> int:
+    """Remove what install made, and nothing else."""
+    from syncd.cli.hooks import remove
+
+    return remove(call, sync, url)

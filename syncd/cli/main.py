@@ -58,13 +58,13 @@ class _Commands(TyperGroup):
             raise typer.Exit(INTERRUPTED) from error
 
 
-app = typer.Typer(
 class _Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """`--read-data` alone means all of it, and takes no word after it for its value."""
         return super().parse_args(ctx, ["--read-data=100%" if arg == "--read-data" else arg for arg in args])
 
 
+app = typer.Typer(
     cls=_Commands,
     help="A continuous, verifiable, restorable backup of labeling data.",
     no_args_is_help=True,
@@ -74,6 +74,8 @@ class _Command(TyperCommand):
 )
 trash = typer.Typer(cls=_Commands, help="Look into the trash of each Sync.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(trash, name="trash")
+hooks = typer.Typer(cls=_Commands, help="Let a labeling tool call syncd when something changes.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(hooks, name="hooks")
 
 
 @dataclass(frozen=True, slots=True)

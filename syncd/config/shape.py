@@ -71,6 +71,12 @@ def _url(value: Secret | None) -> Secret | None:
     return value
 
 
+def _header(value: Secret | None) -> Secret | None:
+    if value and not (value.get_secret_value().isascii() and value.get_secret_value().isprintable()):
+        raise ValueError("must be one line of plain letters, digits and signs: it travels in a header")
+    return value
+
+
 NAME = r"^\w[\w.-]{0,99}$"
 Name = Annotated[str, Field(pattern=NAME)]
 IdOrPattern = Annotated[str, BeforeValidator(_id_or_pattern), WithJsonSchema({"type": ["string", "integer"]})]
@@ -145,7 +151,7 @@ class SyncConfig(Fields):
     """How long the trash keeps a file."""
     max_delete: MaxDelete = MaxDelete()
     """The Guard: more deletions than this wait for a person."""
-    hook_secret: Secret | None = None
+    hook_secret: Annotated[Secret | None, AfterValidator(_header)] = None
     """What a webhook call must prove to start a Run (`syncd hooks install`); absent: none is taken."""
     notify: Notify = Notify()
     """As at the top level, for this Sync: each URL given here takes the place of the one there."""

@@ -105,6 +105,42 @@ class Introduced(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A webhook as a server has it. headers may hold secrets; wakes: it is called for all that a Run finds by its date."""
+
+    id: str
+    project: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    wakes: bool
+
+
+class Hooks(Protocol):
+    """The webhooks of a server: the one thing that syncd ever writes there, when a person says so. Raises SourceError or AccessError."""
+
+    def all(self) -> list[Hook]:
+        """Every one of any project, whoever made it."""
+        ...
+
+    def put(self, project: str, url: str, headers: Mapping[str, str], replaced: Hook | None) -> None:
+        """Make one, or make an existing one that. Tried once: whether a failed try was obeyed is seen in `all`."""
+        ...
+
+    def remove(self, hook: Hook) -> None:
+        """Remove one."""
+        ...
+
+
+@runtime_checkable
+class Hooked(Protocol):
+    """A Source whose server can be told to call syncd."""
+
+    def hooks(self) -> Hooks:
+        """Asks nobody yet."""
+        ...
+
+
 Selection = Mapping[str, Sequence[str]]
 """What a Sync selects, by kind (`projects`, `datasets`, ...): ids or title patterns with `*`, `?` and `[...]`; an absent kind is not restricted."""
 

@@ -25,6 +25,7 @@ from syncd.retry import Retry
 from syncd.sources import label_studio_api as api
 from syncd.sources.base import Batch, Selection, Who, selected
 from syncd.sources.http import Http
+from syncd.sources.label_studio_hooks import LabelStudioHooks
 from syncd.sources.label_studio_reading import Reading
 
 _SETTINGS_CHANGING = frozenset({
@@ -115,6 +116,9 @@ class LabelStudio:
 
     def whoami(self) -> Who:
         return self._api.whoami()
+
+    def hooks(self) -> LabelStudioHooks:
+        return LabelStudioHooks(self._http)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

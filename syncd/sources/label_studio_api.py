@@ -113,6 +113,8 @@ def explain(detail: str) -> str:
         return "legacy tokens are switched off for this organization: create a personal access token (Account & Settings) and use it as token"
     if "blacklisted" in detail:
         return "this personal access token was revoked: create a new one (Account & Settings)"
+    if "reserved network" in detail:
+        return "Label Studio calls no private address unless it is started with LABEL_STUDIO_SSRF_PROTECTION_ENABLED=false"
     if "permission" in detail:
         return "the token's user may not read this: use the token of an administrator or manager"
     return "the token is refused: copy it again from Account & Settings in Label Studio, and check that url is the server it belongs to"

@@ -109,7 +109,7 @@ sttate: x
     assert list(found) == sorted(found)
     assert found[2, 3] == ("sources.drop.path: is missing", "add path")
     assert found[2, 23] == ("sources.drop.pth: unknown key", 'did you mean "path"? known: type, path')
-    assert found[3, 9] == ("sources.box.type: there is no such type", 'did you mean "label_studio"? known: label_studio, files')
+    assert found[3, 9] == ("sources.box.type: there is no such type", 'did you mean "label_studio"? known: label_studio, labelbox, files')
     assert found[5, 3][0] == "targets.disk.path: is missing"
     assert found[8, 5] == ("syncs.cats.source: there is no source 'dropp'", 'did you mean "drop"? known: drop, box')
     assert found[10, 5][0] == "syncs.cats.intervall: unknown key"
@@ -465,6 +465,13 @@ def test_a_hook_secret_may_come_from_a_file(tmp_path: Path) -> None:
     secret = read(tmp_path, sync("hook_secret_file: ./hook")).syncs["cats"].hook_secret
     assert secret
     assert secret.get_secret_value() == "s3cret"
+
+
+def test_a_hook_secret_that_no_header_could_carry_is_refused_without_showing_it(tmp_path: Path) -> None:
+    (tmp_path / "hook").write_text("hunter2\nhunter2\n")
+    (found,) = problems(tmp_path, sync("hook_secret_file: ./hook"))
+    assert found.message.startswith("syncs.cats.hook_secret: must be one line")
+    assert "hunter2" not in found.message + found.hint
 
 
 @pytest.mark.parametrize("kind", ["datasets", "slices", "model_runs"])
