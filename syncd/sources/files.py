@@ -171,7 +171,7 @@ class Source:
                 yield Batch(missing=missing)
             for notes in one.outdated():
                 yield Batch(notes=notes)
-            if one.whole:
+            if one.whole and not settled:
                 self._given[look.collection.id] = look.proof, one.seen
         over = {_SHARED: listed and not one.shared, _UNSETTLED: settled}
         yield Batch(notes={name: None for name in _FLAGS if over[name] and (one.work or name in one.flags)}, cursor=look.newest)
