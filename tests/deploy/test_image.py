@@ -60,6 +60,7 @@ def test_a_container_works_read_only_without_rights_and_ends_as_process_1(contai
     wait_for_a_run(f"http://127.0.0.1:{PORT}", container.log.read_text)
     health = container.exec(*image.config()["Healthcheck"]["Test"][1:])
     assert 0 == health.returncode, health.stderr
+    assert "sample" in container.exec("syncd", "status").stdout
 
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{container.pid()}/status").read_text().splitlines() if ":\t" in line)
     assert {str(USER)} == set(status["Uid"].split())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from tests.deploy.daemon import EXPORTS, config, wait_for_a_run
 from tests.deploy.image import Image
 from tests.deploy.machine import Machine
 from tests.deploy.test_systemd_unit import UNIT
-from tests.deploy.tools import live
+from tests.deploy.tools import DEPLOY, live
 from tests.fakes.s3_sink import sink
 from tests.live.server import free_port
 
@@ -105,6 +106,15 @@ def test_its_hardening_is_in_force(machine: Machine) -> None:
 @pytest.mark.usefixtures("machine")
 def test_metrics_of_the_process_are_told_all_the_same(url: str) -> None:
     assert "process_resident_memory_bytes" in httpx.get(f"{url}/metrics").text
+
+
+def test_commands_beside_it_are_run_as_its_user(machine: Machine) -> None:
+    """As deploy/README.md says."""
+    readme = (DEPLOY / "README.md").read_text()
+    (command,) = re.findall(r"^\$ sudo (systemd-run .*)$", readme, flags=re.MULTILINE)
+    said = machine.run(*shlex.split(command.replace("label-studio", "s3")))
+    assert "sample" in said
+    assert "13" in said
 
 
 def test_it_follows_an_edit_and_a_reload(machine: Machine, files: Path) -> None:
