@@ -188,9 +188,8 @@ class ObjectTarget:
         def attempt() -> None:
             rest = iter(chunks())
             first = _first_part(rest)
-            data = first if len(first) < _PART else itertools.chain((first,), rest)  # one request instead of three
-            many = data is not first
-            obstore.put(self._store, path, data, attributes=self._vendor.attributes, use_multipart=many, chunk_size=_PART, max_concurrency=1)
+            data = first if len(first) < _PART else itertools.chain((first,), rest)  # obstore puts bytes in one request, an iterator in parts
+            obstore.put(self._store, path, data, attributes=self._vendor.attributes, chunk_size=_PART, max_concurrency=1)
 
         self._call(key, attempt)
 
