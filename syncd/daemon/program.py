@@ -97,9 +97,9 @@ class _Daemon:
         where = self._serve(config)
         self._watch = Watch(self._clock)
         cleanup.callback(self._watch.close)
+        log.info("syncd %s: %s Syncs, %s workers%s", __version__, len(config.syncs), config.workers, where)
         self._service.start()
         self._follow(config)
-        log.info("syncd %s: %s Syncs, %s workers%s", __version__, len(config.syncs), config.workers, where)
 
     def run(self, wait: Wait) -> int:
         """The main loop."""

@@ -111,8 +111,8 @@ class Watch:
             # its true path: a watch on a link would see the link alone
             path = os.path.realpath(one.folder.path)
             one.watch = self._observer.schedule(one, path, recursive=one.folder.deep, event_filter=_CHANGES)
-        except OSError as error:
-            log.warning("%s can't be watched for changes: %s", one.folder.path, error.strerror or error)
+        except (OSError, RuntimeError) as error:  # no more watches, or no more threads
+            log.warning("%s can't be watched for changes: %s", one.folder.path, error)
 
     def _leave(self, one: _Followed) -> None:
         if one.watch is not None:

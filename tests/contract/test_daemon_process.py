@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.fakes.daemon import Daemon, until
@@ -29,6 +31,7 @@ sources: {{studio: {{type: label_studio, url: "{url}", token_file: secrets/token
 targets: {{disk: {{type: local, path: ./disk/cats}}}}
 syncs: {{cats: {{source: studio, target: disk, every: {every}}}}}
 """
+DOGS = "{source: drop, target: other, every: 1s}"
 
 
 def files(cats: str = "", more: str = "") -> str:
@@ -58,8 +61,11 @@ def studio() -> Iterator[StandIn]:
 def test_a_life(tmp_path: Path) -> None:
     """Start, a dropped export, edits of the config, a broken one, SIGHUP, SIGTERM."""
     drop(tmp_path, 1)
-    with Daemon(tmp_path, files()) as daemon:
+    with Daemon(tmp_path, files(more="http: 127.0.0.1:0")) as daemon:
         first = daemon.wait_run("ok")
+        url = daemon.lines[0]["message"].rpartition(" ")[2]
+        assert httpx.get(f"{url}readyz").json() == {"ready": True, "reasons": []}
+        assert "cats" in httpx.get(url).text
         assert (first["level"], first["written"], first["kind"], first["run"][:2]) == ("info", 1, "full", "20")
         assert daemon.wait(lambda line: "no schedule" in line["message"])["level"] == "info"
         until(lambda: {"READY=1", "WATCHDOG=1"} <= set(daemon.heard))
@@ -68,21 +74,21 @@ def test_a_life(tmp_path: Path) -> None:
         until((tmp_path / "disk/cats/p/2.json").exists)
 
         since = len(daemon.lines)
-        daemon.config.with_suffix(".new").write_text(files(more="  dogs: {source: drop, target: other, every: 1s}"))
+        daemon.config.with_suffix(".new").write_text(files(more=f"  dogs: {DOGS}\nhttp: 127.0.0.1:0"))
         daemon.config.with_suffix(".new").replace(daemon.config)  # as editors do
         daemon.wait(lambda line: line["message"] == "the config was read again: added dogs", since=since)
         daemon.wait_run("ok", "dogs")
         assert {"RELOADING=1"} <= set(daemon.heard)
 
         since = len(daemon.lines)
-        daemon.config.write_text(files(more="  dogs: {source: drop, target: other, evry: 1s}"))
+        daemon.config.write_text(files(more=f"  dogs: {DOGS.replace('every', 'evry')}\nhttp: 127.0.0.1:0"))
         broken = daemon.wait(lambda line: line["level"] == "error", since=since)
         assert "syncd.yaml:5:39: syncs.dogs.evry: unknown key" in broken["message"]
         assert "stays" in broken["message"]
         daemon.wait_run("ok", "dogs", since=len(daemon.lines))  # as before
 
         since = len(daemon.lines)
-        daemon.config.write_text(files())
+        daemon.config.write_text(files(more="http: 127.0.0.1:0"))
         daemon.wait(lambda line: "removed dogs" in line["message"], since=since)
 
         since = len(daemon.lines)
@@ -112,7 +118,7 @@ def test_kubernetes_swaps_a_link(tmp_path: Path) -> None:
         daemon.config = mount / "syncd.yaml"
         daemon.start()
         daemon.wait_run("ok")
-        publish("..2", files(more="  dogs: {source: drop, target: other, every: 1s}"))
+        publish("..2", files(more=f"  dogs: {DOGS}"))
         shutil.rmtree(mount / "..1")
         daemon.wait_run("ok", "dogs")
         assert daemon.end() == 0
@@ -238,6 +244,15 @@ def test_a_second_daemon_on_the_same_state_is_refused(tmp_path: Path) -> None:
         second = syncd("run", "-c", str(daemon.config))
         assert (second.returncode, json.loads(second.stderr.splitlines()[-1])["level"]) == (11, "error")
         assert daemon.end() == 0
+
+
+def test_an_address_that_is_taken_ends_it_before_anything_runs(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with Daemon(tmp_path, files(more=f"http: 127.0.0.1:{port}")) as daemon:
+            assert daemon.process.wait(60) == 1
+        assert f"127.0.0.1:{port}" in daemon.lines[-1]["message"]
+        assert not (tmp_path / "disk").exists()
 
 
 def test_a_config_that_is_wrong_at_the_start_ends_it(tmp_path: Path) -> None:

@@ -1,0 +1,225 @@
+"""What must not happen to others when one Sync, the Checkpoint or a watch goes wrong; and what the log says."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.checkpoint import sqlite
+from syncd.checkpoint.base import Checkpoint
+from syncd.cli.output import log_to_stderr
+from syncd.clock import SystemClock
+from syncd.config import Config, load, open_source
+from syncd.context import about
+from syncd.daemon import program
+from syncd.daemon.program import run_daemon
+from syncd.daemon.systemd import Systemd
+from syncd.daemon.watch import Folder, Watch
+from syncd.errors import AccessError, CheckpointError, Stopped
+from syncd.model import Status
+from syncd.run import opening
+from syncd.run.confirmed import collect, folder, leave
+from syncd.run.opening import attempt
+from syncd.run.standing import standing
+from tests.fakes.daemon import until
+
+CONFIG = """\
+sources: {drop: {type: files, path: ./exports}}
+targets: {disk: {type: local, path: ./backup}, other: {type: local, path: ./other}}
+syncs: {cats: {source: drop, target: disk, every: 1s}, dogs: {source: drop, target: other, every: 1s}}
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "exports").mkdir()
+    (tmp_path / "exports/1.json").write_text('{"id": 1}')
+    (tmp_path / "syncd.yaml").write_text(CONFIG)
+    return tmp_path / "syncd.yaml"
+
+
+@pytest.fixture
+def config(path: Path) -> Config:
+    return load(path, {})
+
+
+@pytest.fixture
+def checkpoint(config: Config) -> Iterator[Checkpoint]:
+    opened = sqlite.open(config.state)
+    yield opened
+    opened.close()
+
+
+def failing(error: BaseException) -> Callable[..., Any]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "code"),
+    [
+        (AccessError("the token is refused"), "the token is refused", 12),
+        (ZeroDivisionError("secret things"), "a fault of syncd itself: ZeroDivisionError: its log has more", 1),
+        (Stopped(), "interrupted", 130),
+    ],
+)
+def test_what_can_not_be_opened_is_a_run_that_failed(
+    error: BaseException,
+    said: str,
+    code: int,
+    config: Config,
+    checkpoint: Checkpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(opening, "open_source", failing(error))
+    report = attempt(config, "cats", checkpoint, SystemClock(), "", lambda _: None)
+    assert (report.status, report.error, report.exit_code) == (Status.FAILED, said, code)
+    ended = standing(checkpoint, "cats").ended
+    assert ended is not None
+    assert (ended.run_id, ended.report["error"]) == (report.run_id, said)
+    assert standing(checkpoint, "cats").failed_in_a_row == (0 if code == 130 else 1)
+    assert bool(caplog.records) is isinstance(error, ZeroDivisionError)
+
+
+def test_a_checkpoint_that_fails_stops_the_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "attempt", failing(CheckpointError("the disk is full")))
+    with pytest.raises(CheckpointError, match="the disk is full"):
+        run_daemon(path, {})
+    sqlite.open(load(path, {}).state).close()  # nothing holds it any more
+
+
+def test_a_sync_that_fails_stops_no_other(path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "syncd")
+    monkeypatch.setattr(opening, "open_source", lambda config, name, clock: 1 / 0 if name == "cats" else open_source(config, name, clock))
+    ours = os.getpid()
+
+    def end() -> None:
+        try:
+            until(lambda: sum("failed" in record.message for record in caplog.records) and (path.parent / "other/default/1.json").exists())
+        finally:
+            os.kill(ours, signal.SIGTERM)
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    assert run_daemon(path, {}) == 0
+    ending.join()
+    assert not (path.parent / "backup").exists()
+
+
+def test_runs_that_do_not_end_are_left_behind(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the time they get, the process ends all the same: what they recorded is safe, the rest is done by the next Run."""
+    asked, stuck = threading.Event(), threading.Event()
+
+    def end(code: int) -> None:
+        stuck.set()
+        raise SystemExit(code)
+
+    def attempt(*_: object) -> None:
+        if not asked.is_set():
+            asked.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+        stuck.wait(60)
+        raise Stopped
+
+    monkeypatch.setattr(program, "_GRACE", 0.3)
+    monkeypatch.setattr(program, "attempt", attempt)
+    monkeypatch.setattr(os, "_exit", end)
+    with pytest.raises(SystemExit) as ended:
+        run_daemon(path, {})
+    assert ended.value.code == 0
+
+
+# what is left for the daemon
+
+
+def test_a_word_is_left_only_where_a_daemon_was_and_taken_once(tmp_path: Path) -> None:
+    assert not leave(tmp_path, "cats", "abc")
+    folder(tmp_path).mkdir()
+    assert leave(tmp_path, "cats", "old")
+    assert leave(tmp_path, "cats", "abc")
+    assert (collect(tmp_path), collect(tmp_path)) == ({"cats": "abc"}, {})
+
+
+# watching
+
+
+def test_a_folder_that_is_never_quiet_is_told_of_all_the_same(tmp_path: Path) -> None:
+    clock = SystemClock()
+    now = [100.0]
+    clock.monotonic = lambda: now[0]  # type: ignore[method-assign]
+    watch = Watch(clock)
+    watch.follow([Folder(tmp_path, 2.5, deep=True)])
+    (one,) = watch._followed.values()
+    told = 0
+    for _ in range(100):
+        now[0] += 1
+        one.on_any_event()
+        told += len(watch.tick())
+    assert told == 3
+    now[0] += 3
+    assert (len(watch.tick()), len(watch.tick())) == (1, 0)
+    watch.close()
+
+
+def test_reading_is_no_change(tmp_path: Path) -> None:
+    (tmp_path / "1.json").write_text("{}")
+    watch = Watch(SystemClock())
+    watch.follow([Folder(tmp_path, 0.0, deep=True)])
+    until(watch.tick)
+    (tmp_path / "1.json").read_text()
+    list(tmp_path.iterdir())
+    (tmp_path / "2.json").touch()
+    until(watch.tick)
+    until(lambda: not watch.tick())
+    watch.close()
+
+
+def test_what_can_not_be_watched_is_said_and_no_reason_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = Watch(SystemClock())
+    monkeypatch.setattr(watch._observer, "schedule", lambda *_, **__: failing(OSError(28, "inotify watch limit reached"))())
+    watch.follow([Folder(tmp_path, 0.0, deep=True), Folder(tmp_path / "absent", 0.0, deep=True)])
+    assert [record.message for record in caplog.records] == [f"{tmp_path} can't be watched for changes: [Errno 28] inotify watch limit reached"]
+    watch.follow([])
+    watch.close()
+
+
+# systemd and the log
+
+
+def test_without_systemd_nothing_is_told(tmp_path: Path) -> None:
+    Systemd({}).tell("READY=1")
+    Systemd({"NOTIFY_SOCKET": str(tmp_path / "nobody"), "WATCHDOG_USEC": "1"}).ping()
+
+
+def logged(capfd: pytest.CaptureFixture[str], *, as_json: bool) -> str:
+    before = logging.root.handlers[:], logging.getLogger("syncd").level
+    log_to_stderr("INFO", as_json=as_json, times=True)
+    try:
+        with about("cats", "20261120-120000-a1b2c3"):
+            logging.getLogger("syncd.x").info("ok: %s\x1b[31m", 3, extra={"fields": {"status": "ok"}})
+        logging.getLogger("other").info("noise")
+    finally:
+        logging.root.handlers[:] = before[0]
+        logging.getLogger("syncd").setLevel(before[1])
+    return capfd.readouterr().err
+
+
+def test_each_line_of_a_run_names_it(capfd: pytest.CaptureFixture[str]) -> None:
+    (line,) = logged(capfd, as_json=False).splitlines()
+    assert line[10] == "T"
+    assert line[20:] == r" info: cats 20261120-120000-a1b2c3: ok: 3\x1b[31m"
+    said = json.loads(logged(capfd, as_json=True))
+    assert (said["sync"], said["run"], said["status"], said["level"]) == ("cats", "20261120-120000-a1b2c3", "ok", "info")
