@@ -26,7 +26,8 @@ from syncd.known import Known
 from syncd.model import Collection, Gone
 from syncd.retry import Retry
 from syncd.sources import labelbox_api as api
-from syncd.sources.base import Batch, Selection, selected
+from syncd.sources import labelbox_queries as queries
+from syncd.sources.base import Batch, Selection, Who, selected
 from syncd.sources.http import Http
 from syncd.sources.labelbox_export import Exports, Order, name_for
 from syncd.sources.labelbox_reading import Reading
@@ -145,6 +146,10 @@ class Labelbox:
             except SourceError as error:  # the tasks matter more, and the two that are experimental may change any day
                 raise TaskError(str(error)) from None
         return own
+
+    def whoami(self) -> Who:
+        found, answer = self._api.retried(lambda: self._api.once(queries.USER))
+        return Who(api.text(api.part(found, "user"), "email"), answer.asked_at)
 
     def close(self) -> None:
         self._api.close()

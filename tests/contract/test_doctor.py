@@ -27,6 +27,7 @@ from syncd.upkeep import doctor
 from syncd.upkeep.doctor import Doctor
 from tests.fakes.gcs_server import GcsServer
 from tests.fakes.label_studio import StandIn
+from tests.fakes.labelbox import Labelbox
 from tests.fakes.places import BUCKET, S3Server
 from tests.fakes.proxy import Fault, FaultProxy, answer
 
@@ -175,6 +176,23 @@ def test_a_server_that_shows_nothing_is_doubtful(desk: Desk) -> None:
         assert only(desk.findings(), "shows nothing yet").sign is ADVICE
 
 
+def test_labelbox_is_looked_at_too(desk: Desk) -> None:
+    with Labelbox() as box:
+        box.project("Roads")
+        roads = box.dataset("Road pictures")
+        desk.source = {"type": "labelbox", "url": box.url, "api_key": box.key}
+        desk.sync["datasets"] = ["Road*", "Rivers"]
+        found = desk.findings("source")
+        assert only(found, "takes us for ann@").sign is OK
+        assert only(found, "its clock and ours agree").sign is OK
+        assert only(found, "shows 1 Collection: Roads").sign is OK
+        assert only(found, f"selects 1 Collection: Road pictures (datasets/{roads.id})").sign is OK
+        assert only(found, "nothing is named 'Rivers' in `datasets`").sign is ADVICE
+        desk.source["api_key"] = "other"
+        (refused,) = desk.findings("source")
+        assert (refused.sign, refused.refused) == (WRONG, True)
+
+
 def test_a_folder_of_exports_is_looked_at_too(desk: Desk, tmp_path: Path) -> None:
     desk.source = {"type": "files", "path": "./exports"}
     assert "can't be listed" in only(desk.findings("source"), "exports").message
@@ -212,7 +230,8 @@ def test_the_checkpoint_is_opened_and_never_made(desk: Desk, tmp_path: Path) -> 
     assert only(desk.findings("checkpoint"), "opens, ").sign is OK
     (tmp_path / ".syncd" / "checkpoint.sqlite").write_bytes(b"no database, but long enough to be told from an empty file" * 10)
     (found,) = desk.findings("checkpoint")
-    assert (found.sign, "not a Checkpoint" in found.message) == (WRONG, True)
+    assert found.sign is WRONG
+    assert "not a database" in found.message
 
 
 def test_a_folder_that_will_not_do_is_told(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
