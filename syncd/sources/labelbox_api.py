@@ -93,12 +93,13 @@ def shared_budget(url: str, key: bytes, per_minute: int, clock: Clock) -> Budget
 
 
 class Probe(NamedTuple):
-    """What one look shows of a Collection. rows: how many data rows it says it has, None when it does not say; activity: when somebody last worked
-    on it, microseconds, None when it does not say; mark: changes with what else it shows; asked_at: a moment of the server's clock before the look.
+    """What one look shows of a Collection; None where it does not say. rows, labels: how many it has; activity: when somebody last worked on it,
+    microseconds; mark: changes with what else it shows; asked_at: a moment of the server's clock before the look.
     """
 
     rows: int | None
     activity: int | None
+    labels: int | None
     mark: str
     asked_at: int | None
 
@@ -188,14 +189,14 @@ class Api:
             own = part(data, "project")
             rows = integer(own, "dataRowCount")
             activity = moment(own, "lastActivityTime")
-            return Probe(rows, activity if rows else activity or 0, str(integer(own, "labelCount")), answer.asked_at)
+            return Probe(rows, activity if rows else activity or 0, integer(own, "labelCount"), "", answer.asked_at)
         data, answer = self.retried(lambda: self.once(_SINGLE[kind], param_0=id_))
         own = mapping(next(iter(data.values()), None), f"{kind} {id_}")
         count = integer(own, "rowCount") if kind == "datasets" else self._slice_rows(id_) if kind == "slices" else None
         moments = [
             found for row in self._pages(queries.PROJECTS, "projects", param_0=False) if (found := moment(row, "lastActivityTime")) is not None
         ]
-        return Probe(count, max(moments, default=0), sha256(encode.dumps(own)).hexdigest()[:16], answer.asked_at)
+        return Probe(count, max(moments, default=0), None, sha256(encode.dumps(own)).hexdigest()[:16], answer.asked_at)
 
     def surroundings(self, project: str) -> dict[str, object]:
         """What belongs to a project: its ontology with all feature schemas, its workflow, queues and batches."""

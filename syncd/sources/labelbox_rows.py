@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 from syncd import encode
 from syncd.errors import TaskError
 from syncd.model import Revision, Task
-from syncd.sources.rows import last_activity, task_id
+from syncd.sources.rows import counts, last_activity, task_id
 
 _MASK = re.compile(rb'"(https?://[^"\\]*/tasks/)[^/"\\]+(/masks/([^"\\?]+)[^"\\]*)"')
 _ID = re.compile(rb'"data_row"\s*:\s*\{\s*"id"\s*:\s*"([^"\\]+)"')
@@ -36,22 +36,21 @@ class Row(NamedTuple):
 
 def row_of(line: bytes, *, masks: bool) -> Row:
     """The row of a line. Raises TaskError."""
-    body = encode.parse(line)
-    id_ = task_id(body) if isinstance(body, dict) and isinstance(body.get("data_row"), dict) else None
-    if id_ is None:
+    row = encode.parse(line)
+    id_ = task_id(row) if isinstance(row, dict) and "data_row" in row else None
+    if not isinstance(row, dict) or id_ is None:
         raise TaskError("not a data row: an object with `data_row.id` is expected")
-    row = cast("dict[str, object]", body)
     activity = last_activity(row) or 0
     volatile = b"/masks/" in line
     sides = dict(_frames(row)) if b'"frames"' in line else {}
     if not volatile and not sides:
-        return Row(Task(id_, Revision(0, activity), row), {})
+        return Row(Task(id_, Revision(0, activity), row, counts(row)), {})
     data = encode.dumps(row)
     if masks:
         sides |= {_mask_name(found[3]): found[0][1:-1].decode() for found in _MASK.finditer(data)}
     digest = encode.digest(_MASK.sub(rb'"\1*\2"', data))
     counters = tuple(int.from_bytes(digest[at : at + _48_BITS]) for at in (0, _48_BITS))
-    return Row(Task(id_, Revision(0, activity, counters), row, volatile=volatile), sides)
+    return Row(Task(id_, Revision(0, activity, counters), row, counts(row), volatile=volatile), sides)
 
 
 def told_id(line: bytes) -> str | None:

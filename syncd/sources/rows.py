@@ -42,9 +42,14 @@ def created_at(body: Mapping[str, object]) -> int:
 
 
 def counts(body: Mapping[str, object]) -> Counts:
-    """One task with its annotations and predictions, where it lists them."""
+    """One task with its annotations and predictions, where it lists them; Labelbox' labels of all projects are annotations, too."""
     annotations, predictions = body.get("annotations"), body.get("predictions")
-    return Counts(1, len(annotations) if isinstance(annotations, list) else 0, len(predictions) if isinstance(predictions, list) else 0)
+    labels = sum(_length(_part(projects, name).get("labels")) for name in projects) if (projects := _part(body, "projects")) else 0
+    return Counts(1, _length(annotations) + labels, _length(predictions))
+
+
+def _length(value: object) -> int:
+    return len(value) if isinstance(value, list) else 0
 
 
 def _part(body: Mapping[str, object], name: str) -> Mapping[str, object]:

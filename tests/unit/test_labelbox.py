@@ -171,6 +171,14 @@ def test_what_no_filter_tells_is_there_after_one_full_run(backed: Stage, edit: s
     assert backed.held() == backed.truth()
 
 
+def test_a_label_deleted_without_a_date_is_missed_by_the_count_of_labels(backed: Stage) -> None:
+    backed.box.deleting_labels_is_activity = False
+    backed.cats.edit_label(backed.ids[1], image("a dog"))
+    backed.cats.delete_label(backed.ids[0])
+    assert backed.run().status is Status.OK
+    assert backed.held() == backed.truth()
+
+
 def test_deleted_and_removed_are_told_apart(backed: Stage) -> None:
     backed.box.delete(backed.ids[0])
     backed.cats.remove(backed.ids[1])
