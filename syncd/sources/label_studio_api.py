@@ -154,7 +154,7 @@ class Api:
         """The token's user."""
         path = "/api/current-user/whoami"
         answer = self._http.get(path)
-        return Who(str(mapping(answer.body, path).get("email")), answer.asked_at)
+        return Who(str(mapping(answer.body, path).get("email") or "somebody without an e-mail"), answer.asked_at)
 
     def projects(self) -> list[Collection]:
         """Every project the token's user can see, complete or SourceError."""
