@@ -132,7 +132,7 @@ class Board(Protocol):
         ...
 
     def count_hook(self, name: str, *, refused: bool) -> None:
-        """Remember a hook call, for the metrics."""
+        """Remember a hook call, for the metrics; of a Sync that there is not, nothing."""
         ...
 
     def confirm_command(self, name: str) -> str:

@@ -51,7 +51,8 @@ def _trouble(report: Report) -> str:
     if report.status is Status.GUARDED:
         return f"the Guard stopped the deletions: {report.guard}. If they are meant: syncd sync {report.sync} --confirm-deletes {report.plan_id}"
     if report.status is Status.PARTIAL:
-        return f"{len(report.failed):,} tasks failed; each Run tries them again. The first: {report.failed[0].error}"
+        first = "".join(failure.error for failure in report.failed[:1])
+        return f"{len(report.failed):,} failed; each Run tries them again. The first: {first}"
     return f"the Run failed, and is tried again: {report.error}"
 
 

@@ -75,7 +75,7 @@ def test_whoever_listens_knows_how_it_stands(history: list[tuple[Status, int]]) 
 def test_the_message_has_what_a_person_and_a_program_need() -> None:
     for status, part in (
         (FAILED, "studio: 401"),
-        (PARTIAL, "2 tasks failed"),
+        (PARTIAL, "2 failed; each Run tries them again. The first: too large"),
         (GUARDED, "syncd sync cats --confirm-deletes abc123"),
         (OK, "well again"),
     ):
