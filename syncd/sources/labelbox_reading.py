@@ -4,7 +4,8 @@ Rules:
 - A probe comes first. When it equals the remembered one and the last activity lies before `since`, some export saw it, whatever the index lagged:
   nothing moved, and no export is started. Slices and model runs have no filter: when something moved they are read whole. What no probe shows
   (attachments, names in an ontology, files that a row no longer refers to) waits for the next full Run.
-- The Cursor is the server's clock (`Date`) at the probe before the export, so never later than what the export saw (I2).
+- The Cursor is the server's clock (`Date`) at the probe before the export, so never later than what the export saw (I2). It need not wait for rows
+  that failed and have a name, since each pass asks for these by their ids until they are there.
 - An export is noted before it is started: whoever comes after a crash reads that one, for the same purpose alone.
 - Everything is there (I4) when the export is COMPLETE, has the lines it promises, and as many ids as Labelbox counted before or after it. Rows on
   its error stream, or that can't be read, failed; they are not absent. Otherwise nothing is missing, and a Failure says what lacks.
@@ -81,7 +82,7 @@ class _Counted(NamedTuple):
 
     def after(self, lack: int, now: int) -> _Counted:
         """What to believe after a full export that lacks so many."""
-        if lack <= 0 or lack == self.off or (lack == self.lack and now - self.at > LAG):
+        if lack in {0, self.off} or (lack == self.lack and now - self.at > LAG):
             return _Counted(lack)
         return _Counted(self.off, lack, self.at if lack == self.lack else now)
 
@@ -158,7 +159,7 @@ class Reading:
             held = f"promised {told.promised} data rows and held {told.lines}" if not told.whole else f"holds {told.ids} of {min(counts)} data rows"
             yield self._failure(f"a full export {held}; nothing is taken for deleted")
         end = self._end(before, clean=proven and not told.blind)
-        if counts and told.whole and len(set(counts)) == 1:
+        if counts and told.whole and not told.blind and len(set(counts)) == 1:
             end = replace(end, notes={**end.notes, _COUNTS: json.dumps(self._counted.after(lack, after.asked_at or 0)).encode()})
         yield end
 
@@ -280,7 +281,7 @@ class Reading:
             try:
                 data = self._api.file(url)
             except (TaskError, SourceError) as error:
-                yield Batch(failed=[Failure(self._collection, id_, str(error), row.task.revision.last_activity or None)], cursor=self._cursor)
+                yield Batch(failed=[Failure(self._collection, id_, str(error), self._cursor)], cursor=self._cursor)
             else:
                 if data:  # nothing at all: a skipped label
                     yield Batch([Task(id_, row.task.revision, data, Counts())], cursor=self._cursor)
@@ -291,7 +292,7 @@ class Reading:
         told.blind += sum(id_ is None for id_, _ in bad)
         told.ids += len(ids) - len(self._seen.get(list(ids)))
         self._seen.put((id_, b"") for id_ in ids)
-        failed = [Failure(self._collection, id_, error) for id_, error in bad if id_ is None or id_ not in self._told]
+        failed = [Failure(self._collection, id_, error, id_ and self._cursor) for id_, error in bad if id_ is None or id_ not in self._told]
         self._told |= ids
         if failed:
             yield Batch(failed=failed, cursor=self._cursor)
