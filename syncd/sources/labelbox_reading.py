@@ -292,7 +292,8 @@ class Reading:
         told.blind += sum(id_ is None for id_, _ in bad)
         told.ids += len(ids) - len(self._seen.get(list(ids)))
         self._seen.put((id_, b"") for id_ in ids)
-        failed = [Failure(self._collection, id_, error, id_ and self._cursor) for id_, error in bad if id_ is None or id_ not in self._told]
+        named = [Failure(self._collection, id_, error, self._cursor) for id_, error in bad if id_ is not None and id_ not in self._told]
+        failed = [*named, *(Failure(self._collection, None, error) for id_, error in bad if id_ is None)]
         self._told |= ids
         if failed:
             yield Batch(failed=failed, cursor=self._cursor)

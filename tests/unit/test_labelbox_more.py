@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from syncd.errors import SourceError, Stopped
-from syncd.model import Kind, Status
-from syncd.sources import labelbox, labelbox_queries
+from syncd.model import Gone, Kind, Status
+from syncd.sources import labelbox, labelbox_api, labelbox_export, labelbox_queries
 from syncd.sources.labelbox_api import Budget
 from syncd.sources.labelbox_reading import LAG, _Counted
 from syncd.sources.labelbox_scope import Filters
 from tests.fakes import labelbox_faults as faults
 from tests.fakes.labelbox_payloads import image, text
+from tests.fakes.labelbox_rows import virtual_id
 from tests.fakes.rig import TestClock
 from tests.unit.test_labelbox import HOUR, Stage, backed, heal, stage
 
@@ -141,7 +144,8 @@ def test_a_counter_that_is_off_is_believed_after_longer_than_any_index_lags() ->
     assert counted.after(2, 1000 + LAG).off == 0
     assert counted.after(3, 1001 + LAG) == _Counted(3)
     assert _Counted(3).after(3, 5) == _Counted(3).after(3, 9) == _Counted(3)
-    assert counted.after(-2, 5) == _Counted(-2)
+    assert counted.after(-2, 5).off == 0
+    assert counted.after(-2, 5).after(-2, 6 + LAG) == _Counted(-2)
     assert _Counted(3).after(0, 5) == _Counted(0)
 
 
@@ -161,16 +165,53 @@ def test_a_counter_that_is_always_off_costs_no_full_export_for_ever(backed: Stag
     assert backed.held() == backed.truth()
 
 
-def test_a_row_that_can_never_be_read_costs_no_full_export(backed: Stage) -> None:
-    (bad,) = backed.cats.add({})
-    backed.box.broken.add(bad)
-    assert backed.run().status is Status.PARTIAL
-    before = backed.exports()
+def test_a_row_that_can_never_be_read_costs_no_full_export(stage: Stage) -> None:
+    (bad,) = stage.cats.add({})
+    stage.box.broken.add(bad)
+    assert stage.run().status is Status.PARTIAL
+    stage.run()
+    before = stage.exports()
+    report = stage.run()
+    assert ([failure.task for failure in report.failed], report.unchanged) == ([bad], 0)
+    assert stage.exports() == before + 2  # what is new, and that row
+    stage.box.delete(bad)
+    assert stage.run().failed == []
+    stage.run()
+    assert stage.run().source_requests < 10
+
+
+def test_thousands_of_absences_are_proved_by_groups(stage: Stage) -> None:
+    stage.cats.virtual = 2500
+    (cats,) = stage.rig.source.collections()
+    ids = [virtual_id(number) for number in range(2600)]
+    before = stage.exports()
+    gone = stage.rig.source.confirm(cats, ids)
+    assert gone == dict.fromkeys(ids[2500:], Gone.DELETED)
+    assert stage.exports() == before + 3  # two groups, and the catalog for those that lack
+
+
+def test_a_server_without_a_date_is_dated_by_its_exports(backed: Stage) -> None:
+    class Dateless(labelbox_api.Api):
+        def probe(self, kind: str, id_: str) -> labelbox_api.Probe:
+            return super().probe(kind, id_)._replace(asked_at=None)
+
+    backed.rig.source._api.__class__ = Dateless  # type: ignore[attr-defined]  # what a proxy that drops the header does
+    backed.cats.edit_label(backed.ids[0], image("a dog"))
     report = backed.run()
-    assert [failure.task for failure in report.failed] == [bad]
-    assert backed.exports() <= before + 2
-    backed.box.delete(bad)
-    assert backed.run().failed == []
+    assert backed.held() == backed.truth()
+    created = list(backed.box.exports.tasks.values())[-1].created_at
+    assert report.cursors[backed.cats.id][1] == created // 1000 * 1000
+
+
+@given(st.lists(st.binary(max_size=5), max_size=8), st.data())
+def test_lines_and_cuts_are_those_of_the_bytes(pieces: list[bytes], data: st.DataObject) -> None:
+    joined = b"".join(pieces)
+    assert list(labelbox_export._split(pieces)) == joined.split(b"\n")
+    skip = data.draw(st.integers(0, len(joined)))
+    assert b"".join(labelbox_export._cut(iter(pieces), skip, len(joined) - skip)) == joined[skip:]
+    if skip < len(joined):
+        with pytest.raises(SourceError, match="longer than its offsets"):
+            list(labelbox_export._cut(iter(pieces), skip, len(joined) - skip - 1))
 
 
 OTHERS: dict[str, Callable[[Stage], tuple[str, str]]] = {
