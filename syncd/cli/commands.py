@@ -169,6 +169,17 @@ def verify(
     return run_verify(call, syncs, read_data=read_data, source=source, repair=repair, confirm_deletes=confirm_deletes, everything=everything)
 
 
+@command(app, "rebuild")
+def rebuild(call: Call, *, force: Annotated[bool, typer.Option("--force", help="Also when the present one is sound.")] = False) -> int:
+    """Make a new Checkpoint when it is lost or broken; the old one is kept aside.
+
+    Every Sync reads its whole Source and adopts each file that is right in its Target; nothing right is put again.
+    """
+    from syncd.cli.rebuild import run_rebuild
+
+    return run_rebuild(call, force=force)
+
+
 @command(app, "changes")
 def changes(
     call: Call,
@@ -285,7 +296,10 @@ def trash_list(call: Call, syncs: Syncs = None) -> int:
 
 @command(hooks, "install")
 def hooks_install(call: Call, sync: OneSync, *, url: Annotated[str, typer.Option(help="Where the labeling tool reaches the daemon.")]) -> int:
-    """Have every project of a Sync call the daemon when something changes; may be repeated."""
+    """Have a Sync's projects call the daemon on changes.
+
+    May be repeated: each project gets one webhook.
+    """
     from syncd.cli.hooks import install
 
     return install(call, sync, url)

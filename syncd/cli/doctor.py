@@ -33,7 +33,7 @@ def _show(call: Call, findings: Iterable[tuple[str, Finding]]) -> int:
             say(paint(part, "bold"))
             last = part
         sign, colour = _SIGNS[finding.sign]
-        say(fold(f"  {paint(sign, colour)} {clean(finding.message)}"))
+        say(fold(f"  {paint(sign, colour)} {clean(finding.message)}", indent="    "))
         if finding.hint:
-            say(paint(fold(f"    → {clean(finding.hint)}"), "dim"))
+            say(paint(fold(f"    → {clean(finding.hint)}", indent="      "), "dim"))
     return code

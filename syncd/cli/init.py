@@ -74,6 +74,8 @@ def run_init(call: Call, given: Mapping[str, str], projects: Sequence[str], *, f
     every = wizard.answer("every", "How often to look for changes", "60s")
     if wizard.missing:
         raise typer.BadParameter(f"there is no terminal to ask on, so these are needed: {', '.join(wizard.missing)}")
+    if wizard.given:
+        raise typer.BadParameter(f"{', '.join(map(_option, wizard.given))}: of no use with {source['type']} and {target['type']}")
     text = _TEXT.format(
         schema=_SCHEMA, source=source["type"], target=target["type"], source_lines=_lines(source), target_lines=_lines(target), every=every,
         projects=f"projects: [{', '.join(map(_literal, chosen))}]" if chosen else '# projects: [12, "Cats *"]   # ids or title patterns; else all',
@@ -140,7 +142,7 @@ class _Wizard:
             elif name == "path":
                 path = self.answer(f"{kind}_path", question)
                 lines[name], values[name] = self.path(path), Path(path).absolute()
-            elif name == "type" or not (part.is_required() or name in _OPTIONAL):
+            elif name == "type" or not (part.is_required() or name in _OPTIONAL or name in self.given):
                 continue
             elif answer := self.answer(name, question, None if part.is_required() else ""):
                 lines[name], values[name] = _literal(answer), answer
@@ -153,12 +155,12 @@ class _Wizard:
             raise typer.BadParameter(f"--{option}: there is no {answer!r}; known: {', '.join(known)}")
         if not answer and not self.asks:
             if default is None:
-                self.missing.append(f"--{option.replace('_', '-')}")
+                self.missing.append(_option(option))
             return default or ""
         if known:
             question, default = f"{question} ({', '.join(known)})", known[0]
         while not answer or (known and answer not in known):
-            answer = typer.prompt(question, default=default, show_default=bool(default), err=True)
+            answer = typer.prompt(question if default != "" else f"{question} [none]", default=default, show_default=bool(default), err=True)
             if answer == default:
                 break
         return answer
@@ -184,6 +186,10 @@ class _Wizard:
     def path(self, path: str) -> str:
         """As it stands in the config: relative paths start at its folder, those of a person where the person is."""
         return _literal(path if self.folder == Path.cwd() else str(Path(path).absolute()))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _lines(values: Mapping[str, str]) -> str:

@@ -43,11 +43,12 @@ def paint(text: str, word: str, stream: TextIO | None = None) -> str:
     return f"\x1b[{_COLOURS[word]}m{text}\x1b[0m" if wanted else text
 
 
-def fold(text: str, stream: TextIO | None = None) -> str:
-    """`text` broken between words for a terminal; anywhere else a line stays a line."""
+def fold(text: str, stream: TextIO | None = None, *, indent: str = "") -> str:
+    """`text` broken between words for a terminal, further lines behind `indent`; anywhere else a line stays a line."""
     if not (stream or sys.stdout).isatty():
         return text
-    return textwrap.fill(text, shutil.get_terminal_size().columns, break_long_words=False, break_on_hyphens=False)
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int) -> None:

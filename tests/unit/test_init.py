@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # i
 
 from syncd.config import load
 from tests.fakes.label_studio import StandIn
+from tests.fakes.labelbox import Labelbox
 from tests.fakes.terminal import Terminal
 
 
@@ -133,6 +134,18 @@ def test_options_are_enough_and_the_doctor_has_the_last_word(tmp_path: Path, stu
     assert (tmp_path / "b $x" / "_syncd").is_dir()
     (tmp_path / "token").write_text("0" * 40)
     assert quietly(tmp_path, *words, "--target", "local", "--target-path", "b", "--force").returncode == 12
+
+
+def test_labelbox_is_asked_too(tmp_path: Path) -> None:
+    with Labelbox() as box:
+        words = ["--source", "labelbox", "--url", box.url, "--token-env", "KEY", "--target", "local", "--target-path", "b"]
+        assert quietly(tmp_path, *words, env={"KEY": box.key}).returncode == 0
+    assert "api_key: ${KEY}" in right(tmp_path, {"KEY": "k"})
+
+
+def test_an_option_that_is_of_no_use_is_refused(tmp_path: Path) -> None:
+    words = ["--source", "files", "--source-path", "e", "--target", "local", "--target-path", "b", "--bucket", "x", "--token-env", "T"]
+    assert quietly(tmp_path, *words).stderr.endswith("--token-env, --bucket: of no use with files and local\n")
 
 
 def test_paths_are_those_of_the_person_wherever_the_config_is(tmp_path: Path) -> None:
