@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -141,7 +141,7 @@ class _Wizard:
                 lines |= written
             elif name == "path":
                 path = self.answer(f"{kind}_path", question)
-                lines[name], values[name] = self.path(path), Path(path).absolute()
+                lines[name], values[name] = self.path(path), Path(path).expanduser().absolute()
             elif name == "type" or not (part.is_required() or name in _OPTIONAL or name in self.given):
                 continue
             elif answer := self.answer(name, question, None if part.is_required() else ""):
@@ -181,11 +181,12 @@ class _Wizard:
                 return {f"{name}_file": f"./{file}"}, answer
         if variable:
             return {name: f"${{{variable}}}"}, os.environ.get(variable, "")
-        return {f"{name}_file": self.path(file)}, Path(file).read_text(encoding="utf-8").rstrip("\r\n") if Path(file).is_file() else ""
+        held = Path(file).expanduser()
+        return {f"{name}_file": self.path(file)}, held.read_text(encoding="utf-8", errors="replace").rstrip("\r\n") if held.is_file() else ""
 
     def path(self, path: str) -> str:
         """As it stands in the config: relative paths start at its folder, those of a person where the person is."""
-        return _literal(path if self.folder == Path.cwd() else str(Path(path).absolute()))
+        return _literal(path if self.folder == Path.cwd() else str(Path(path).expanduser().absolute()))
 
 
 def _option(name: str) -> str:
@@ -201,21 +202,24 @@ def _literal(text: str) -> str:
 
 
 def _write(config: Path, text: str, secrets: Mapping[Path, str], *, force: bool) -> None:
-    """All files, the config last and only if it loads; none is replaced without `force`."""
+    """All files or none, the config last and only if it loads; none is replaced without `force`."""
     half = config.with_name(f".{config.name}.new")
     try:
-        for path, secret in secrets.items():
-            if force:
-                path.unlink(missing_ok=True)
-            with open(path, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-                file.write(secret + "\n")
-        config.with_name(_SCHEMA).write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
-        half.write_text(text, encoding="utf-8")
-        load(half, os.environ)
-        (os.replace if force else os.link)(half, config)
+        with ExitStack() as undo:
+            for path, secret in secrets.items():
+                if force:
+                    path.unlink(missing_ok=True)
+                with open(path, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+                    undo.callback(path.unlink)
+                    file.write(secret + "\n")
+            undo.callback(half.unlink, missing_ok=True)
+            half.write_text(text, encoding="utf-8")
+            load(half, os.environ)
+            config.with_name(_SCHEMA).write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
+            (os.replace if force else os.link)(half, config)
+            undo.pop_all()
+        half.unlink(missing_ok=True)
     except OSError as error:
         raise SyncdError(f"{error.filename2 or error.filename}: can't be written: {error.strerror}") from error
     except ConfigError as error:
         raise ConfigError([replace(problem, file=str(config)) for problem in error.problems]) from error
-    finally:
-        half.unlink(missing_ok=True)

@@ -181,7 +181,17 @@ def test_a_config_that_would_be_refused_is_not_written(tmp_path: Path, words: li
     assert result.returncode == 78
     assert said in result.stderr
     assert re.match(r"(/.*/)?syncd\.yaml:\d+:\d+: error", result.stderr)
-    assert not (tmp_path / "syncd.yaml").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["exports"]
+
+
+def test_a_secret_is_not_left_behind_when_the_config_is_not_written(tmp_path: Path, studio: StandIn) -> None:
+    with Person(tmp_path, "--source", "label_studio", "--url", studio.url, "--target", "local", "--every", "5") as person:
+        person.answer("token", studio.token)
+        person.answer("Which", "")
+        person.answer("path", "~/backup")
+        person.answer("prefix", "")
+        assert person.end() == 78
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
