@@ -84,7 +84,7 @@ def open(config: Config, select: Selection, clock: Clock) -> Labelbox:  # noqa: 
 
 
 class _Row(NamedTuple):
-    """What is there of a row that was asked for by its id. sides: names of its files; inside: whether it shows its part in the project."""
+    """What is there of a row that was asked for by its id. sides: names of its files; inside: whether it says that it is in the Collection."""
 
     sides: frozenset[str]
     inside: bool
@@ -163,7 +163,7 @@ class Labelbox:
         anywhere = self._ask(scope, scope.anywhere(rows), rows) if rows else None
         if anywhere is None:
             return {}
-        # one that is in the project after all is odd, unless the config filters it out
+        # one that is in the Collection after all is odd, unless the config filters it out
         lost = {row: Gone.REMOVED for row, there in anywhere.items() if there is not None and (scope.filtered or not there.inside)}
         return lost | {row: Gone.DELETED for row in rows if row not in anywhere and self._api.row_is_gone(row)}
 
@@ -180,7 +180,7 @@ class Labelbox:
                 failed.append(told_id(line.data))
                 continue
             if row.task.id in wanted:
-                found[row.task.id] = _Row(frozenset(row.sides), scope.id in row.projects)
+                found[row.task.id] = _Row(frozenset(row.sides), scope.id in row.homes)
         errors = self._exports.stream(task, "ERRORS")
         failed += (refused(line.data)[0] for line in self._exports.lines(task, "ERRORS", errors.size))
         return None if count != stream.lines or None in failed else found | dict.fromkeys(id_ for id_ in failed if id_ is not None)

@@ -193,16 +193,18 @@ class Api:
         data, answer = self.retried(lambda: self.once(_SINGLE[kind], param_0=id_))
         own = mapping(next(iter(data.values()), None), f"{kind} {id_}")
         count = integer(own, "rowCount") if kind == "datasets" else self._slice_rows(id_) if kind == "slices" else None
-        moments = [
-            found for row in self._pages(queries.PROJECTS, "projects", param_0=False) if (found := moment(row, "lastActivityTime")) is not None
-        ]
-        return Probe(count, max(moments, default=0), None, sha256(encode.dumps(own)).hexdigest()[:16], answer.asked_at)
+        latest = max((moment(row, "lastActivityTime") or 0 for row in self._pages(queries.PROJECTS, "projects", param_0=False)), default=0)
+        return Probe(count, latest, None, sha256(encode.dumps(own)).hexdigest()[:16], answer.asked_at)
 
     def surroundings(self, project: str) -> dict[str, object]:
         """What belongs to a project: its ontology with all feature schemas, its workflow, queues and batches."""
+        try:
+            workflow = self.ask(queries.WORKFLOW, projectId=project).get("projectWorkflow")
+        except NotFoundError:  # an old project
+            workflow = None
         return {
             "ontology": part(self.ask(queries.ONTOLOGY, param_0=project), "project").get("ontology"),
-            "workflow": self.ask(queries.WORKFLOW, projectId=project).get("projectWorkflow"),
+            "workflow": workflow,
             "taskQueues": objects(part(self.ask(queries.QUEUES, projectId=project), "project"), "taskQueues"),
             "batches": list(self._batches(project)),
         }

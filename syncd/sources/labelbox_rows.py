@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 from syncd import encode
 from syncd.errors import TaskError
 from syncd.model import Revision, Task
-from syncd.sources.rows import counts, last_activity, task_id
+from syncd.sources.rows import counts, last_activity, part, task_id
 
 _MASK = re.compile(rb'"(https?://[^"\\]*/tasks/)[^/"\\]+(/masks/([^"\\?]+)[^"\\]*)"')
 _ID = re.compile(rb'"data_row"\s*:\s*\{\s*"id"\s*:\s*"([^"\\]+)"')
@@ -28,10 +28,10 @@ class Row(NamedTuple):
     sides: Mapping[str, str]
 
     @property
-    def projects(self) -> frozenset[str]:
-        """The projects that it shows its part in."""
-        found = cast("Mapping[str, object]", self.task.body).get("projects")
-        return frozenset(found) if isinstance(found, dict) else frozenset()
+    def homes(self) -> frozenset[object]:
+        """The ids of the projects and of the dataset that it says it is in."""
+        row = cast("Mapping[str, object]", self.task.body)
+        return frozenset([*part(row, "projects"), part(part(row, "data_row"), "details").get("dataset_id")])
 
 
 def row_of(line: bytes, *, masks: bool) -> Row:

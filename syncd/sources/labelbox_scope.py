@@ -5,7 +5,7 @@ Pure. A row is asked for by its id as well, since that is what proves an absence
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -15,6 +15,15 @@ from syncd.clock import format_time, parse_time
 from syncd.fields import Fields
 from syncd.sources import labelbox_queries as queries
 from syncd.sources.labelbox_export import Order
+
+_ROWS = {"includeAttachments": "attachments", "includeMetadata": "metadata_fields", "includeDataRowDetails": "data_row_details"}
+_LABELS = {
+    "includeProjectDetails": "project_details",
+    "includeLabelDetails": "label_details",
+    "includePerformanceDetails": "performance_details",
+    "includeInterpolatedFrames": "interpolated_frames",
+}
+_RUNS = {"includePredictions": "predictions", "includeModelRunDetails": "model_run_details"}
 
 MOST_IDS, MOST_PARENTS = 2000, 30  # ids in a filter, in a list of projects or model runs
 
@@ -100,17 +109,16 @@ class Scope:
 
     def anywhere(self, rows: Sequence[str]) -> Order:
         """Of these rows those that Labelbox has at all, whether or not this Collection holds them; with their part in it, if it is a project."""
-        params = self._common() | self._labels() | self._parents([self.id] if self.kind == "projects" else [], [])
+        params = self._shown(_LABELS) | self._parents([self.id] if self.kind == "projects" else [], [])
         return _searching("Catalog", {}, [queries.among("data_row_id", rows)], params)
 
     def _order(self, conditions: Sequence[queries.Condition]) -> Order:
-        common, asked = self._common(), self.export
+        asked = self.export
         if self.kind == "projects":
-            return _searching("Project", {"projectId": self.id}, conditions, common | self._labels())
+            return _searching("Project", {"projectId": self.id}, conditions, self._shown(_LABELS))
         if self.kind == "model_runs":
-            details = {"includePredictions": asked.predictions, "includeModelRunDetails": asked.model_run_details}
-            return Order("ModelRun", {"modelRunId": self.id}, common | details)
-        params = common | self._labels() | self._parents(asked.project_ids, asked.model_run_ids, all_projects=not asked.project_ids)
+            return Order("ModelRun", {"modelRunId": self.id}, self._shown(_RUNS))
+        params = self._shown(_LABELS) | self._parents(asked.project_ids, asked.model_run_ids, all_projects=not asked.project_ids)
         if self.kind == "slices":
             return Order("Slice", {"sliceId": self.id}, params)
         return _searching("Catalog", {}, [*conditions, queries.among("dataset", [self.id])], params)
@@ -125,24 +133,9 @@ class Scope:
             chosen.append(queries.among("batch", filters.batch_ids))
         return chosen
 
-    def _common(self) -> dict[str, object]:
-        asked = self.export
-        return {
-            "mediaTypeOverride": None,
-            "includeAttachments": asked.attachments,
-            "includeEmbeddings": False,
-            "includeMetadata": asked.metadata_fields,
-            "includeDataRowDetails": asked.data_row_details,
-        }
-
-    def _labels(self) -> dict[str, object]:
-        asked = self.export
-        return {
-            "includeProjectDetails": asked.project_details,
-            "includePerformanceDetails": asked.performance_details,
-            "includeLabelDetails": asked.label_details,
-            "includeInterpolatedFrames": asked.interpolated_frames,
-        }
+    def _shown(self, *parts: Mapping[str, str]) -> dict[str, object]:
+        asked = {param: getattr(self.export, name) for names in (_ROWS, *parts) for param, name in names.items()}
+        return {"mediaTypeOverride": None, "includeEmbeddings": False, **asked}
 
     def _parents(self, projects: Sequence[str], runs: Sequence[str], *, all_projects: bool = False) -> dict[str, object]:
         return {

@@ -23,14 +23,14 @@ def task_id(body: Mapping[str, object]) -> str | None:
     if isinstance(found, int) and not isinstance(found, bool):
         return str(found)
     if found is None:
-        found = _part(body, "data_row").get("id")
+        found = part(body, "data_row").get("id")
     return found if isinstance(found, str) and found else None
 
 
 def last_activity(body: Mapping[str, object]) -> int | None:
     """Microseconds: `updated_at`, else `data_row.details.last_activity_at` (in an export only if its details were asked for)."""
     stated = _time(body.get("updated_at"))
-    return stated if stated is not None else _time(_part(_part(body, "data_row"), "details").get("last_activity_at"))
+    return stated if stated is not None else _time(part(part(body, "data_row"), "details").get("last_activity_at"))
 
 
 def created_at(body: Mapping[str, object]) -> int:
@@ -44,7 +44,7 @@ def created_at(body: Mapping[str, object]) -> int:
 def counts(body: Mapping[str, object]) -> Counts:
     """One task with its annotations and predictions, where it lists them; Labelbox' labels of all projects are annotations, too."""
     annotations, predictions = body.get("annotations"), body.get("predictions")
-    labels = sum(_length(_part(projects, name).get("labels")) for name in projects) if (projects := _part(body, "projects")) else 0
+    labels = sum(_length(part(projects, name).get("labels")) for name in projects) if (projects := part(body, "projects")) else 0
     return Counts(1, _length(annotations) + labels, _length(predictions))
 
 
@@ -52,9 +52,10 @@ def _length(value: object) -> int:
     return len(value) if isinstance(value, list) else 0
 
 
-def _part(body: Mapping[str, object], name: str) -> Mapping[str, object]:
-    part = body.get(name)
-    return part if isinstance(part, dict) else {}
+def part(body: Mapping[str, object], name: str) -> Mapping[str, object]:
+    """An object in an object; empty when there is none."""
+    found = body.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _time(value: object) -> int | None:
