@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 import syncd.cli.commands  # noqa: F401 - enrols them
 from syncd.cli import hooks as command
 from syncd.cli.main import app
+from syncd.clock import SystemClock
+from syncd.errors import SourceError
+from syncd.sources import label_studio
 from syncd.sources.base import Hook
+from tests.fakes.label_studio import Reply, StandIn, reply
 from tests.fakes.memory import MemorySource
 
 CONFIG = """\
@@ -148,3 +153,20 @@ def test_an_address_nobody_could_call_is_refused(desk: Desk, url: str) -> None:
 def test_a_source_that_can_call_nobody_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "open_source", lambda config, name, clock: MemorySource())
     assert "can't install webhooks there" in desk.type("install", "cats", "--url", "https://syncd.test").stderr
+
+
+def test_what_changes_a_server_is_tried_once_since_a_lost_answer_may_have_been_obeyed() -> None:
+    with StandIn() as studio:
+        source = label_studio.open(label_studio.Config(type="label_studio", url=studio.url, token=SecretStr(studio.token)), {}, SystemClock())
+        studio.instead = lambda request: Reply(502) if request.method == "POST" else None
+        with pytest.raises(SourceError, match="502"):
+            source.hooks().put("12", ADDRESS, RIGHT, None)
+        assert studio.paths() == ["POST /api/webhooks/"]
+
+
+def test_an_answer_that_is_no_list_of_webhooks_is_refused() -> None:
+    with StandIn() as studio:
+        source = label_studio.open(label_studio.Config(type="label_studio", url=studio.url, token=SecretStr(studio.token)), {}, SystemClock())
+        studio.instead = lambda request: reply({"webhooks": []})
+        with pytest.raises(SourceError, match="not a list of webhooks"):
+            source.hooks().all()
