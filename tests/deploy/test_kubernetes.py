@@ -21,7 +21,10 @@ FOLDERS = ["base", "overlays/irsa", "overlays/gke"]
 
 @cache
 def built(folder: Path) -> str:
-    return run([tool("kubectl"), "kustomize", folder])
+    kubectl = tool("kubectl")
+    if folder != HOME / "base" and 'Minor:"20"' in run([kubectl, "version", "--client"]):
+        pytest.skip("this is Debian 12's kubectl, 1.20: it knows neither components nor patches of several kinds")
+    return run([kubectl, "kustomize", folder])
 
 
 def objects(folder: str) -> dict[str, Any]:
