@@ -37,9 +37,7 @@ class Decision(NamedTuple):
     why: Why
 
 
-def decide(  # noqa: PLR0911 - a truth table reads best with one answer a line
-    task: Task, file: TaskFile, entry: Entry | None, *, looked: bool = False, found: Stat | None = None, unsure: bool = False
-) -> Decision:
+def decide(task: Task, file: TaskFile, entry: Entry | None, *, looked: bool = False, found: Stat | None = None, unsure: bool = False) -> Decision:
     """What to do about `task`. looked: the Target was listed in this Run; found: what it lists at the task's key.
 
     unsure: a put that no Entry tells of may have happened at this key.
@@ -47,15 +45,15 @@ def decide(  # noqa: PLR0911 - a truth table reads best with one answer a line
     if entry is None:
         # never backed up, or the Checkpoint was lost and the file may be right already
         return Decision(Action.PUT, Why.NEW) if found is None else Decision(Action.COMPARE, Why.CHANGED)
-    if entry.revision.created_at != task.revision.created_at:
+    if entry.revision.created_at != task.revision.created_at and entry.digest != file.digest:
         return Decision(Action.REPLACE, Why.NEW)
-    if entry.digest != file.digest and not (task.volatile and entry.revision == task.revision):
+    same = entry.digest == file.digest or (task.volatile and entry.revision == task.revision)
+    if looked and not (same and found is not None and (found.size, found.etag) == (entry.size, entry.etag)):
+        # of the right length: written by somebody else, or moved and it only looks new, or it is the Entry that is wrong
+        right = found is not None and found.size == len(file.data)
+        return Decision(Action.COMPARE if right else Action.PUT, Why.HEALED if same else Why.CHANGED)
+    if not same:
         return Decision(Action.PUT, Why.CHANGED)
-    if looked and (found is None or found.size != entry.size):
-        return Decision(Action.PUT, Why.HEALED)
-    if looked and found is not None and found.etag != entry.etag:
-        # the same length but written by somebody else, or the place was moved and its files only look new
-        return Decision(Action.COMPARE, Why.HEALED)
     if (entry.revision, entry.counts, entry.drafts, entry.kept) != (task.revision, task.counts, task.drafts, False):
         # the task may have been edited, put, not recorded, and edited back
         return Decision(Action.PUT, Why.HEALED) if unsure and not looked else Decision(Action.RECORD, Why.CHANGED)

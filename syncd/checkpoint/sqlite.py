@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,22 @@ def open(folder: Path, *, read_only: bool = False) -> Checkpoint:  # noqa: A001 
             return checkpoint
 
 
+def set_aside(folder: Path, at: int, *, force: bool) -> tuple[str, Path] | None:
+    """Move a Checkpoint that can't be used out of the way, or with `force` any: what is wrong with it, and its new path. None: there is none, or
+    reading all of it shows nothing wrong. Raises OwnedError, and CheckpointError for what no new file helps against.
+    """
+    path = folder / "checkpoint.sqlite"
+    with sqlite_file.translated(path), ExitStack() as undo:
+        sqlite_file.make_folder(folder)
+        undo.callback(os.close, sqlite_file.take_lock(folder))
+        why, reason = "it was asked for", "old"
+        try:
+            SqliteCheckpoint(path, None, None).examine()
+        except sqlite_file.UnusableError as error:
+            why, reason, force = error.fault, error.reason, True
+        return (why, sqlite_file.keep_aside(path, reason, at)) if force and path.exists() else None
+
+
 class SqliteCheckpoint:
     """See `base.Checkpoint`. Made by `open`; without a writer it only reads."""
 
@@ -80,6 +97,8 @@ class SqliteCheckpoint:
                 with db:  # ends the transaction either way
                     db.execute("BEGIN")
                     yield db
+            except (ValueError, TypeError) as error:  # a value that nobody writes
+                raise sqlite_file.UnusableError(f"the Checkpoint {self._path} is damaged ({error})") from error
             finally:
                 self._idle.append(db)
                 if self._closed or self._writer is None:
@@ -155,7 +174,7 @@ class SqliteCheckpoint:
     def states(self, sync: str) -> dict[str, CollectionState]:
         with self._read() as db:
             rows = db.execute(f"SELECT {_STATE} FROM collection WHERE sync = ? AND title IS NOT NULL ORDER BY id", (sync,)).fetchall()
-        return {state.collection.id: state for state in map(_state, rows)}
+            return {state.collection.id: state for state in map(_state, rows)}
 
     def known(self, sync: str, collection: str) -> Known:
         return SqliteKnown(self._read, sync, collection)
@@ -163,10 +182,10 @@ class SqliteCheckpoint:
     def entries(self, sync: str) -> Iterator[tuple[str, Entry]]:
         with self._read() as db:
             collections = db.execute("SELECT no, id FROM collection WHERE sync = ? ORDER BY id", (sync,)).fetchall()
-        for no, id_ in collections:
-            rows = pages(self._read, f"SELECT {ENTRY}, task FROM entry WHERE collection = ? AND task > ? ORDER BY task", (no,), -1)
-            project = unpack(id_)
-            yield from ((project, entry_of(row[:-1])) for row in rows)
+            collections = [(no, unpack(id_)) for no, id_ in collections]
+        query = f"SELECT {ENTRY}, task FROM entry WHERE collection = ? AND task > ? ORDER BY task"
+        for no, project in collections:
+            yield from ((project, entry) for entry in pages(self._read, query, (no,), -1, entry_of))
 
     def size(self, sync: str, collection: str) -> int:
         return self._column("live", sync, collection)
@@ -184,7 +203,7 @@ class SqliteCheckpoint:
             query = """SELECT c.id, f.task, f.error, f.last_activity FROM failure f JOIN collection c ON c.no = f.collection
                 WHERE c.sync = ? ORDER BY c.id, f.task"""
             rows = db.execute(query, (sync,)).fetchall()
-        return [Failure(unpack(project), task_of(task), unpack(error), last_activity) for project, task, error, last_activity in rows]
+            return [Failure(unpack(project), task_of(task), unpack(error), last_activity) for project, task, error, last_activity in rows]
 
     def pending_feeds(self, sync: str) -> list[str]:
         with self._read() as db:
@@ -194,9 +213,8 @@ class SqliteCheckpoint:
     def events(self, sync: str, run_id: str) -> Iterator[Event]:
         with self._read() as db:
             run = db.execute("SELECT no FROM run WHERE sync = ? AND id = ?", (sync, run_id)).fetchone()
-        for row in pages(self._read, f"SELECT {_EVENT}, no FROM event WHERE run = ? AND no > ? ORDER BY no", run, 0) if run else ():
-            op, why, project, task, digest, last_activity, at, _no = row
-            yield Event(Op(op), Why(why), unpack(project), None if task is None else task_of(task), digest, last_activity, at)
+        if run:
+            yield from pages(self._read, f"SELECT {_EVENT}, no FROM event WHERE run = ? AND no > ? ORDER BY no", run, 0, _event)
 
     def clear_events(self, lease: Lease, run_id: str) -> None:
         # In one transaction, half a second for a million: half of a feed must never be written over a whole one.
@@ -207,15 +225,26 @@ class SqliteCheckpoint:
         with self._read() as db:
             query = "SELECT id, kind, started_at, finished_at, status, report FROM run WHERE sync = ? ORDER BY no DESC LIMIT ?"
             rows = db.execute(query, (sync, limit)).fetchall()
-        return [
-            RunRecord(sync, run_id, Kind(kind), started_at, finished_at, Status(status) if status else None, json.loads(report))
-            for run_id, kind, started_at, finished_at, status, report in rows
-        ]
+            return [
+                RunRecord(sync, run_id, Kind(kind), started_at, finished_at, Status(status) if status else None, json.loads(report))
+                for run_id, kind, started_at, finished_at, status, report in rows
+            ]
 
     def last_full(self, sync: str) -> int | None:
         with self._read() as db:
             row = db.execute("SELECT last_full FROM sync WHERE name = ?", (sync,)).fetchone()
         return row[0] if row else None
+
+    def examine(self) -> None:
+        """Read all of it. Raises UnusableError."""
+        with self._read() as db:
+            (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+            if found != "ok":
+                raise sqlite_file.UnusableError(f"the Checkpoint {self._path} is damaged ({found})")
+            syncs = [name for (name,) in db.execute("SELECT name FROM sync UNION SELECT sync FROM collection")]
+        for name in syncs:
+            events = chain.from_iterable(self.events(name, run_id) for run_id in self.pending_feeds(name))
+            deque(chain(self.states(name), self.failures(name), self.runs(name, -1), self.entries(name), events), 0)
 
     def close(self) -> None:
         with sqlite_file.translated(self._path), self._writing:
@@ -292,6 +321,11 @@ def _record_state(db: sqlite3.Connection, no: int, state: CollectionState) -> No
     at, position = state.collection, None if state.position is None else pack(state.position)
     values = (pack(at.title), at.created_at, at.tasks, state.cursor, position, state.pass_cursor, state.settings, state.drafts_at)
     db.execute(set_, (*values, no))
+
+
+def _event(row: Sequence[Any]) -> Event:
+    op, why, project, task, digest, last_activity, at, _no = row
+    return Event(Op(op), Why(why), unpack(project), None if task is None else task_of(task), digest, last_activity, at)
 
 
 def _state(row: Sequence[Any]) -> CollectionState:

@@ -10,16 +10,19 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
+from syncd.clock import format_time
 from syncd.errors import CheckpointError, OwnedError
 
 APPLICATION_ID = 0x73796E63
 _WAIT = 30  # seconds for another connection's lock: held for milliseconds only
 _WAL_BYTES = 16 << 20  # the WAL file is cut to this after a large transaction
-_ADVICE = "restore it from a copy, or move it away: that costs a scan of the Source, never data (then `syncd sync --take-over` inherits the place)"
+_ADVICE = "`syncd rebuild` keeps it aside and makes a new one: that costs a scan of the Source, never data"
+# 0: a text that is no UTF-8
+_DAMAGED = {0, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_CONSTRAINT}
 
 # Ids, names and titles are BLOBs of UTF-8 that also holds lone surrogates; an id that is an integer is an INTEGER. SQLite orders INTEGER before BLOB
 # and BLOBs byte by byte: integers first, then texts by code point. `task` has no type, so that SQLite converts nothing.
@@ -51,28 +54,55 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 
+class UnusableError(CheckpointError):
+    """The file will never do. fault: what is wrong, without advice; reason: one word for its new name when it is kept aside."""
+
+    def __init__(self, fault: str, reason: str = "damaged") -> None:
+        super().__init__(f"{fault}: {_ADVICE}")
+        self.fault, self.reason = fault, reason
+
+
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
     """The one place where SQLite's and the system's errors become CheckpointError."""
     try:
         yield
     except sqlite3.Error as error:
-        raise CheckpointError(_explain(error, path)) from error
+        raise _explained(error, path) from error
+    except UnicodeDecodeError as error:  # of a name that is spoilt, in SQLite's own message
+        raise UnusableError(f"the Checkpoint {path} is damaged") from error
     except (OSError, OverflowError) as error:
         raise CheckpointError(f"the Checkpoint {path} can't be used: {error}") from error
 
 
-def _explain(error: sqlite3.Error, path: Path) -> str:
+def _explained(error: sqlite3.Error, path: Path) -> CheckpointError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind, the rest its detail
     if code == sqlite3.SQLITE_FULL:
-        return f"the disk of the Checkpoint {path} is full: make room and run again, nothing recorded is lost"
+        return CheckpointError(f"the disk of the Checkpoint {path} is full: make room and run again, nothing recorded is lost")
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
-        return f"the Checkpoint {path} can't be opened or written ({error}): check the folder's owner and permissions, and that its disk is writable"
-    if code == sqlite3.SQLITE_NOTADB:
-        return f"{path} is not a Checkpoint, or is damaged ({error}): {_ADVICE}"
-    if code == sqlite3.SQLITE_CORRUPT:
-        return f"the Checkpoint {path} is damaged ({error}): {_ADVICE}"
-    return f"the Checkpoint {path} failed ({error}, {getattr(error, 'sqlite_errorname', 'no code')}): check its disk and run again"
+        advice = "check the folder's owner and permissions, and that its disk is writable"
+        return CheckpointError(f"the Checkpoint {path} can't be opened or written ({error}): {advice}")
+    if code in _DAMAGED:
+        return UnusableError(f"the Checkpoint {path} is damaged ({error})")
+    return CheckpointError(f"the Checkpoint {path} failed ({error}, {getattr(error, 'sqlite_errorname', 'no code')}): check its disk and run again")
+
+
+def keep_aside(path: Path, reason: str, at: int) -> Path:
+    """Rename the file to `<name>.<reason>-<time>`, durably, and what SQLite keeps beside it alike; its new path."""
+    aside = path.with_name(f"{path.name}.{reason}-{format_time(at)[:19].translate({ord(':'): None})}")
+    for beside in ("-wal", "-shm", ""):  # a log left behind would be taken for the new file's
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + beside).rename(aside.with_name(aside.name + beside))
+    _sync(path.parent)
+    return aside
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def make_folder(folder: Path) -> None:
@@ -81,11 +111,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True)
     except FileExistsError:
         return
-    handle = os.open(folder.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    _sync(folder.parent)
 
 
 def take_lock(folder: Path) -> int:
@@ -173,11 +199,12 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     if (owner, version, tables) == (0, 0, 0):
         return 0
     if owner != APPLICATION_ID:
-        raise CheckpointError(f"{path} is a SQLite database of another program: move it away, or give another `state:`")
+        raise UnusableError(f"{path} is a SQLite database of another program (another `state:` leaves it there)", "foreign")
+    if version == 0:
+        raise UnusableError(f"the Checkpoint {path} is damaged (it names no schema)")
     if version > len(MIGRATIONS):
-        raise CheckpointError(
-            f"the Checkpoint {path} was written by a newer syncd (schema {version}, this one knows {len(MIGRATIONS)}): use that syncd, or {_ADVICE}"
-        )
+        knows = f"schema {version}, this one knows {len(MIGRATIONS)}"
+        raise UnusableError(f"the Checkpoint {path} was written by a newer syncd ({knows}), which can go on with it", "newer")
     return int(version)
 
 

@@ -12,7 +12,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 from syncd.model import Counts, Entry, Revision
 
@@ -24,6 +24,7 @@ _LARGEST = 10**18 - 1
 ENTRY = "task, created_at, last_activity, counters, tasks, annotations, predictions, digest, size, etag, drafts, kept"
 HERE = "collection = (SELECT no FROM collection WHERE sync = ? AND id = ?)"
 
+T = TypeVar("T")
 Read = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
 
@@ -49,7 +50,8 @@ def row_of(no: int, e: Entry) -> tuple[object, ...]:
 
 
 def entry_of(row: Sequence[Any]) -> Entry:
-    task, created_at, last_activity, counters, tasks, annotations, predictions, digest, size, etag, drafts, kept = row
+    """row: the columns of ENTRY, and perhaps others after them."""
+    task, created_at, last_activity, counters, tasks, annotations, predictions, digest, size, etag, drafts, kept, *_ = row
     revision = Revision(created_at, last_activity, tuple(map(int, counters.split(","))) if counters else ())
     return Entry(task_of(task), revision, Counts(tasks, annotations, predictions), digest, size, etag, bool(drafts), bool(kept))
 
@@ -95,8 +97,8 @@ class SqliteKnown:
             return [str(task) for (task,) in db.execute(query, (*self._at, *_bounds(low, high)))]
 
     def all_ids(self) -> Iterator[str]:
-        for (task,) in pages(self._read, f"SELECT task FROM entry WHERE {HERE} AND kept = 0 AND task > ? ORDER BY task", self._at, -1):
-            yield task_of(task)
+        query = f"SELECT task FROM entry WHERE {HERE} AND kept = 0 AND task > ? ORDER BY task"
+        yield from pages(self._read, query, self._at, -1, lambda row: task_of(row[0]))
 
     def size(self) -> int:
         with self._read() as db:
@@ -128,8 +130,8 @@ class SqliteKnown:
         return found
 
     def all_notes(self) -> Iterator[tuple[str, bytes]]:
-        for value, name in pages(self._read, f"SELECT value, name FROM note WHERE {HERE} AND name > ? ORDER BY name", self._at, -1):
-            yield unpack(name), value
+        query = f"SELECT value, name FROM note WHERE {HERE} AND name > ? ORDER BY name"
+        yield from pages(self._read, query, self._at, -1, lambda row: (unpack(row[1]), row[0]))
 
     def note_count(self) -> int:
         with self._read() as db:
@@ -140,12 +142,15 @@ def _bounds(low: int, high: int) -> tuple[int, int]:
     return max(low, 0), min(high, _LARGEST)
 
 
-def pages(read: Read, query: str, fixed: Sequence[object], after: object) -> Iterator[Any]:
-    """Every row of a query whose last parameter and last column are the same ascending key; no transaction is held between two pages."""
+def pages(read: Read, query: str, fixed: Sequence[object], after: object, of: Callable[[Any], T]) -> Iterator[T]:
+    """What `of` makes of every row of a query whose last parameter and last column are the same ascending key; no transaction is held between
+    two pages.
+    """
     while True:
         with read() as db:
             rows = db.execute(f"{query} LIMIT {_PAGE}", (*fixed, after)).fetchall()
-        yield from rows
+            found = [of(row) for row in rows]
+        yield from found
         if len(rows) < _PAGE:
             return
         after = rows[-1][-1]

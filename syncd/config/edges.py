@@ -6,6 +6,7 @@ An edge is imported when a config uses it, never before: their libraries are slo
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 from syncd.checkpoint.base import Checkpoint
 from syncd.clock import Clock
@@ -52,3 +53,10 @@ def open_checkpoint(config: Config, *, read_only: bool = False) -> Checkpoint:
     from syncd.checkpoint import sqlite
 
     return sqlite.open(config.state, read_only=read_only)
+
+
+def set_aside_checkpoint(config: Config, at: int, *, force: bool) -> tuple[str, Path] | None:
+    """Move a Checkpoint that can't be used, or with `force` any, out of the way: why, and where it is now. None: it is sound, or there is none."""
+    from syncd.checkpoint import sqlite
+
+    return sqlite.set_aside(config.state, at, force=force)

@@ -163,6 +163,8 @@ class _Run:
 
 def _straight_down(run: _Run, confirm_deletes: str) -> None:
     job = run.job
+    if run.report.kind is Kind.FULL:
+        job.checkpoint.examine()
     publish(job, run.lease, run.place)  # what a killed Run left unsaid
     collections = job.source.collections()
     states = job.checkpoint.states(job.name)

@@ -19,6 +19,7 @@ from syncd.errors import OwnedError
 from syncd.model import Stat, TaskFile
 from syncd.run.job import Job
 from syncd.scratch import Scratch
+from syncd.targets.base import Target
 
 log = logging.getLogger(__name__)
 _ETAG_AT = 8  # a listing's value: size in 8 bytes, then the etag
@@ -114,6 +115,11 @@ class Listing:
 
 def _stats(found: Mapping[str, bytes]) -> dict[str, Stat]:
     return {key: Stat(key, int.from_bytes(value[:_ETAG_AT], "big"), value[_ETAG_AT:]) for key, value in found.items()}
+
+
+def owner(target: Target) -> str:
+    """The Sync that the marker says has this place; empty: nobody."""
+    return str(_parse(target.get(keys.OWNER) or b"").get("sync", ""))
 
 
 def stands(job: Job, file: TaskFile, found: Stat | None) -> bool:

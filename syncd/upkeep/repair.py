@@ -65,10 +65,11 @@ class _Mending:
         """Sort a difference: put again, an orphan, or nothing that can be done here."""
         if line.sign in {MISSING, DIFFERS}:
             self._again[line.project].append(line)
-        elif line.sign == EXTRA and line.project and not line.source:
+        elif line.sign == EXTRA and line.project and not line.source and self._job.rules.on_delete != "keep":
             self._orphans[line.project].append(line)
         elif line.sign == ERROR or not line.source:  # what is gone from the Source is left to the Run
-            self.left.append(line)
+            kept = " (on_delete: keep, so it may be all that is left of a task)" if line.sign == EXTRA and line.project else ""
+            self.left.append(line._replace(why=line.why + kept))
 
     @contextmanager
     def around(self, lease: Lease, place: Place) -> Iterator[None]:

@@ -124,7 +124,7 @@ class TestDamage:
         path = state / "checkpoint.sqlite"
         harm(path)
         before = path.read_bytes()
-        with pytest.raises(CheckpointError, match=r"move it away.*a scan of the Source, never data.*--take-over") as refused:
+        with pytest.raises(CheckpointError, match=r"`syncd rebuild`.*a scan of the Source, never data") as refused:
             sqlite.open(state, read_only=read_only)
         assert str(path) in str(refused.value)
         assert path.read_bytes() == before

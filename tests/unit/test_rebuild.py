@@ -1,0 +1,172 @@
+"""The Checkpoint is lost or spoilt: every command says so, `syncd rebuild` keeps it aside, and nothing that is right in the Target is put again."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from syncd.checkpoint import sqlite
+from syncd.checkpoint.sqlite_file import UnusableError
+from syncd.errors import CheckpointError, OwnedError
+from syncd.model import Kind, Status
+from syncd.targets import local
+from tests.fakes.memory import MemorySource
+from tests.fakes.rig import Rig, TestClock
+
+FLIPS = 40  # tests/live has more
+AT = 1_795_000_000_000_000
+
+
+@pytest.fixture
+def source() -> MemorySource:
+    source = MemorySource()
+    source.add("1", 200)
+    source.add("2", 20)
+    return source
+
+
+@pytest.fixture
+def rig(source: MemorySource, tmp_path: Path) -> Rig:
+    clock = TestClock()
+    rig = Rig(source, lambda: local.open(local.Config(type="local", path=tmp_path / "backup"), clock), tmp_path / "state", clock)
+    source.world["1"].tasks["5"].poison = "it can't be read"  # a failure is remembered, too
+    rig.run()
+    source.world["1"].tasks["5"].poison = ""
+    rig.run(Kind.FULL)
+    return rig
+
+
+def stamps(rig: Rig) -> dict[str, tuple[int, int]]:
+    """Which file each task's is: a put makes another one."""
+    root = rig.state.parent / "backup"
+    found = {str(path.relative_to(root)): path.stat() for path in root.rglob("*.json") if "_syncd" not in path.parts}
+    return {key: (stat.st_ino, stat.st_mtime_ns) for key, stat in found.items()}
+
+
+def rebuild(rig: Rig) -> tuple[str, Path] | None:
+    aside = sqlite.set_aside(rig.state, AT, force=False)
+    report = rig.run(Kind.FULL, take_over=True)
+    assert (Status.OK, 0, 0) == (report.status, report.written, report.healed)
+    return aside
+
+
+def test_a_lost_one_costs_a_scan_and_no_put(rig: Rig) -> None:
+    before = stamps(rig)
+    shutil.rmtree(rig.state)
+    assert rebuild(rig) is None
+    assert before == stamps(rig)
+    assert Kind.INCREMENTAL is rig.run().kind
+
+
+def _truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(random.randbytes(9_999))
+
+
+def _newer(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 99")
+
+
+def _nameless(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 0")
+
+
+def _foreign(path: Path) -> None:
+    path.unlink()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE theirs (a)")
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"), [(_truncated, "damaged"), (_garbage, "damaged"), (_newer, "newer"), (_nameless, "damaged"), (_foreign, "foreign")]
+)
+def test_one_that_will_never_do_is_recognised_kept_aside_byte_by_byte_and_replaced(rig: Rig, harm: object, reason: str) -> None:
+    before, path = stamps(rig), rig.state / "checkpoint.sqlite"
+    assert callable(harm)
+    harm(path)
+    spoilt = path.read_bytes()
+    for read_only in (True, False):
+        with pytest.raises(CheckpointError, match=r"`syncd rebuild` keeps it aside.*costs a scan of the Source, never data"):
+            sqlite.open(rig.state, read_only=read_only)
+        assert spoilt == path.read_bytes()
+    aside = rebuild(rig)
+    assert aside is not None
+    assert f"checkpoint.sqlite.{reason}-2026-11-18T110640" == aside[1].name
+    assert spoilt == aside[1].read_bytes()
+    assert before == stamps(rig)
+
+
+def test_its_log_goes_with_it(rig: Rig) -> None:
+    path = rig.state / "checkpoint.sqlite"
+    _truncated(path)
+    path.with_name("checkpoint.sqlite-wal").write_bytes(b"a log")
+    aside = rebuild(rig)
+    assert aside is not None
+    assert b"a log" == aside[1].with_name(f"{aside[1].name}-wal").read_bytes()
+
+
+def test_a_sound_one_is_left_alone_unless_asked(rig: Rig) -> None:
+    assert sqlite.set_aside(rig.state, AT, force=False) is None
+    with closing(sqlite.open(rig.state)), pytest.raises(OwnedError):
+        sqlite.set_aside(rig.state, AT, force=True)
+    aside = sqlite.set_aside(rig.state, AT, force=True)
+    assert aside is not None
+    assert "checkpoint.sqlite.old-2026-11-18T110640" == aside[1].name
+
+
+def test_an_older_one_is_brought_up_to_date_by_whoever_writes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = stamps(rig)
+    monkeypatch.setattr(sqlite.sqlite_file, "MIGRATIONS", (*sqlite.sqlite_file.MIGRATIONS, ("CREATE TABLE more (a)",)))
+    with pytest.raises(CheckpointError, match="`syncd sync` brings it up to date"):
+        sqlite.open(rig.state, read_only=True)
+    report = rig.run(Kind.FULL)
+    assert (Status.OK, 220, 0) == (report.status, report.unchanged, report.adopted)
+    assert before == stamps(rig)
+
+
+def test_bits_flipped_anywhere_are_recognised_or_harmless(rig: Rig, source: MemorySource) -> None:
+    seed = random.randrange(10**9)
+    print("seed", seed)
+    chance, path, owner = random.Random(seed), rig.state / "checkpoint.sqlite", rig.state.parent / "backup/_syncd/owner.json"
+    sound, marker, before, outcomes = path.read_bytes(), owner.read_bytes(), stamps(rig), Counter[str]()
+    for _ in range(FLIPS):
+        at, bit = chance.randrange(len(sound)), chance.randrange(8)
+        spoilt = bytearray(sound)
+        spoilt[at] ^= 1 << bit
+        for left in rig.state.iterdir():
+            left.unlink()
+        path.write_bytes(spoilt)
+        owner.write_bytes(marker)
+        outcomes[_lived_through(rig, (Kind.FULL, Kind.INCREMENTAL), f"seed {seed}: byte {at}, bit {bit}")] += 1
+        assert before == stamps(rig), f"seed {seed}: byte {at}, bit {bit}: something right was put again"
+    print(outcomes)
+    assert outcomes["recognised"]
+    assert outcomes["harmless"]
+
+
+def _lived_through(rig: Rig, kinds: Sequence[Kind], where: str) -> str:
+    """What came of it; in the end a full Run ends well."""
+    try:
+        for kind in kinds:
+            report = rig.run(kind)
+            if report.exit_code == 11:  # its own name is another one
+                assert Status.OK is rig.run(Kind.FULL, take_over=True).status, where
+                return "recognised"
+            assert Status.OK is report.status, f"{where}: {report}"
+    except UnusableError:
+        sqlite.set_aside(rig.state, AT, force=True)
+        rebuild(rig)
+        return "recognised"
+    return "harmless"
