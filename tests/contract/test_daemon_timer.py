@@ -95,8 +95,8 @@ def test_an_alarm_is_replaced_and_taken_away(timer: Timer, clock: Shifted, calle
 def test_after_the_clock_was_set_alarms_set_anew_come(jump: int, timer: Timer, clock: Shifted, called: queue.SimpleQueue[str]) -> None:
     timer.at("sleeps", clock.now() + SECOND // 2)  # the thread sleeps towards this one
     clock.shift = jump
-    timer.reset()
     timer.at("sleeps", None)
+    timer.reset()
     timer.at("cats", clock.now() + SECOND // 5)
     assert called.get(timeout=WAIT) == "cats"
 

@@ -229,3 +229,25 @@ def test_totals_count_what_happened_since_the_start(world: Motion) -> None:
     totals = world.service.totals("cats")
     assert (totals.runs, totals.hooks, totals.hooks_refused) == ({"ok": 1, "partial": 0, "failed": 0, "guarded": 0}, 1, 1)
     assert world.service.totals("nobody").runs == {}
+
+
+def test_an_alarm_that_comes_when_its_run_began_already_starts_no_other(world: Motion) -> None:
+    """A hook was quicker by a moment."""
+    world.duration = lambda _: 5.0
+    world.go(2)
+    world.service.due("cats")
+    world.go(10)
+    slot = world.view("cats").next_at
+    assert slot is not None  # nothing was called for after it
+    assert [run.seconds for run in world.of("cats")] == [1000]
+
+
+def test_a_sync_that_is_removed_while_it_waits_does_not_run(world: Motion) -> None:
+    world.duration = lambda _: 20.0
+    world.service.take(config({"cats": {"every": 60.0}, "dogs": {"every": 60.0}, "idle": {}}, workers=1))
+    for name in ("cats", "dogs", "idle"):
+        world.service.wake(name)
+    assert world.service.queue() == (2, 1)
+    world.service.take(config({"cats": {"every": 60.0}, "dogs": {"every": 60.0}}, workers=1))
+    world.go(300)
+    assert world.of("idle") == []
