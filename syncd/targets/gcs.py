@@ -7,6 +7,7 @@ Refuses nothing that `objects` does not refuse. With an `endpoint` and no accoun
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from datetime import UTC
 from functools import cache, partial
 from pathlib import Path
@@ -87,7 +88,8 @@ def _inspect(config: Config) -> Iterator[Finding]:
     try:
         credentials = AnonymousCredentials() if _unsigned(config) else _credentials(config.service_account_file)  # type: ignore[no-untyped-call]  # as above
         options = {"api_endpoint": config.endpoint} if config.endpoint else None
-        bucket = Client(project=None, credentials=credentials, client_options=options).get_bucket(config.bucket, timeout=30, retry=None)
+        with closing(Client(project=None, credentials=credentials, client_options=options)) as client:
+            bucket = client.get_bucket(config.bucket, timeout=30, retry=None)
     except (GoogleAPIError, GoogleAuthError, OSError, ValueError) as error:
         message = f"how the bucket is set up can't be asked for: {str(error).partition(chr(10))[0][:200]}"
         yield Finding(Sign.ADVICE, message, "allow storage.buckets.get (role Storage Bucket Viewer)")

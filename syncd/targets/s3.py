@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -169,22 +170,28 @@ def _session(config: Config) -> Session:
 
 def _inspect(config: Config, clock: Clock) -> Iterator[Finding]:
     """How the bucket is set up, as botocore's client is told."""
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError
 
     try:
-        client = _client(config, clock)
-        for call, permission, none, judge in _QUESTIONS:
-            try:
-                answer = getattr(client, call)(Bucket=config.bucket)
-            except ClientError as error:
-                code = error.response.get("Error", {}).get("Code", "no reason")
-                if code != none:
-                    yield Finding(Sign.ADVICE, f"{call.removeprefix('get_').replace('_', ' ')}: can't be asked for ({code})", f"allow {permission}")
-                    continue
-                answer = {}
-            yield from judge(answer, config)
+        with closing(_client(config, clock)) as client:
+            for question in _QUESTIONS:
+                yield from _asked(client, config, *question)
     except (BotoCoreError, LookupError) as error:
         yield Finding(Sign.ADVICE, f"how the bucket is set up can't be asked for: {error}")
+
+
+def _asked(client: Any, config: Config, call: str, permission: str, none: str, judge: Judge) -> Iterator[Finding]:
+    from botocore.exceptions import ClientError
+
+    answer: Mapping[str, Any] = {}
+    try:
+        answer = getattr(client, call)(Bucket=config.bucket)
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "no reason")
+        if code != none:
+            yield Finding(Sign.ADVICE, f"{call.removeprefix('get_').replace('_', ' ')}: can't be asked for ({code})", f"allow {permission}")
+            return
+    yield from judge(answer, config)
 
 
 def _client(config: Config, clock: Clock) -> Any:
@@ -267,7 +274,8 @@ def _scope(rule: Mapping[str, Any]) -> tuple[str, set[str]]:
 
 
 # botocore's call, the permission it needs, the code that means "there is none", and what to think of the answer
-_QUESTIONS: tuple[tuple[str, str, str, Callable[[Mapping[str, Any], Config], Iterator[Finding]]], ...] = (
+Judge = Callable[[Mapping[str, Any], Config], Iterator[Finding]]
+_QUESTIONS: tuple[tuple[str, str, str, Judge], ...] = (
     ("get_bucket_versioning", "s3:GetBucketVersioning", "", _versioning),
     ("get_bucket_encryption", "s3:GetEncryptionConfiguration", "ServerSideEncryptionConfigurationNotFoundError", _encryption),
     ("get_object_lock_configuration", "s3:GetBucketObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", _lock),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -155,18 +156,27 @@ def test_a_source_that_can_call_nobody_says_so(desk: Desk, monkeypatch: pytest.M
     assert "can't install webhooks there" in desk.type("install", "cats", "--url", "https://syncd.test").stderr
 
 
-def test_what_changes_a_server_is_tried_once_since_a_lost_answer_may_have_been_obeyed() -> None:
+@pytest.fixture
+def studio() -> Iterator[StandIn]:
     with StandIn() as studio:
-        source = label_studio.open(label_studio.Config(type="label_studio", url=studio.url, token=SecretStr(studio.token)), {}, SystemClock())
-        studio.instead = lambda request: Reply(502) if request.method == "POST" else None
-        with pytest.raises(SourceError, match="502"):
-            source.hooks().put("12", ADDRESS, RIGHT, None)
-        assert studio.paths() == ["POST /api/webhooks/"]
+        yield studio
 
 
-def test_an_answer_that_is_no_list_of_webhooks_is_refused() -> None:
-    with StandIn() as studio:
-        source = label_studio.open(label_studio.Config(type="label_studio", url=studio.url, token=SecretStr(studio.token)), {}, SystemClock())
-        studio.instead = lambda request: reply({"webhooks": []})
-        with pytest.raises(SourceError, match="not a list of webhooks"):
-            source.hooks().all()
+@pytest.fixture
+def source(studio: StandIn) -> Iterator[label_studio.LabelStudio]:
+    config = label_studio.Config(type="label_studio", url=studio.url, token=SecretStr(studio.token))
+    with closing(label_studio.open(config, {}, SystemClock())) as source:
+        yield source
+
+
+def test_what_changes_a_server_is_tried_once_since_a_lost_answer_may_have_been_obeyed(studio: StandIn, source: label_studio.LabelStudio) -> None:
+    studio.instead = lambda request: Reply(502)
+    with pytest.raises(SourceError, match="502"):
+        source.hooks().put("12", ADDRESS, RIGHT, None)
+    assert studio.paths() == ["POST /api/webhooks/"]
+
+
+def test_an_answer_that_is_no_list_of_webhooks_is_refused(studio: StandIn, source: label_studio.LabelStudio) -> None:
+    studio.instead = lambda request: reply({"webhooks": []})
+    with pytest.raises(SourceError, match="not a list of webhooks"):
+        source.hooks().all()
