@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,37 +15,11 @@ from syncd.errors import SourceError
 from syncd.keys import SIDE
 from syncd.model import Status
 from syncd.targets import local
-from syncd.upkeep.repair import Repair, repair
 from syncd.upkeep.verify import DIFFERS, ERROR, EXTRA, MISSING, SAME, VerifyLine, verify
 from tests.fakes.memory import SECOND, MemorySource
 from tests.fakes.mortal import Died, Life
-from tests.fakes.rig import Rig, TestClock
-
-EVERYTHING = 1.0
-
-
-class Desk(Rig):
-    """A Rig on a folder, with a person who tampers, verifies and repairs."""
-
-    @property
-    def folder(self) -> Path:
-        return self.state.parent / "backup"
-
-    def path(self, key: str) -> Path:
-        return self.folder / key
-
-    def verify(self, *, read: float = 0.0, source: bool = False) -> list[VerifyLine]:
-        """Everything but what is right."""
-        return [line for line in self.lines(read=read, source=source) if line.sign != SAME]
-
-    def lines(self, *, read: float = 0.0, source: bool = False) -> list[VerifyLine]:
-        with closing(sqlite.open(self.state, read_only=True)) as checkpoint, closing(self.open_target()) as target:
-            return list(verify(self.job(checkpoint, target), read=read, source=source))
-
-    def repair(self, lines: list[VerifyLine], confirm: str = "") -> Repair:
-        self.clock.wait(1)
-        with closing(sqlite.open(self.state)) as checkpoint, closing(self.open_target()) as target:
-            return repair(self.job(checkpoint, target), lines, confirm_deletes=confirm)
+from tests.fakes.rig import TestClock
+from tests.fakes.tamper import EVERYTHING, Desk, check_tampering, quietly
 
 
 @pytest.fixture
@@ -68,13 +41,6 @@ def desk(source: MemorySource, tmp_path: Path) -> Desk:
 
 def found(lines: list[VerifyLine]) -> set[tuple[str, str]]:
     return {(line.sign, line.key) for line in lines}
-
-
-def quietly(path: Path, data: bytes) -> None:
-    """Other bytes, and the same time as before: only reading tells."""
-    before = path.stat()
-    path.write_bytes(data)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 class TestFound:
@@ -205,7 +171,9 @@ class TestBesideADaemon:
         assert desk.verify() == []
         assert desk.verify(read=EVERYTHING) == []
 
-    def test_a_put_in_flight_is_waited_for_and_tampering_is_found_all_the_same(self, desk: Desk, source: MemorySource) -> None:
+    def test_a_put_in_flight_is_waited_for_and_tampering_is_found_all_the_same(
+        self, desk: Desk, source: MemorySource, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A Run has put two files and not recorded them yet, while somebody removes a third."""
         source.now += SECOND
         source.put("1", "5", {"id": 5, "data": {"text": "a newer and longer text than before"}})
@@ -214,7 +182,12 @@ class TestBesideADaemon:
             desk.run(life=Life(_last_commit(desk)))  # dies before its commit; here it is only slow
         desk.path("1/7.json").unlink()
         assert found(desk.verify()) == {(DIFFERS, "1/5.json"), (EXTRA, "1/61.json"), (MISSING, "1/7.json")}
-        wait, desk.clock.wait = desk.clock.wait, lambda seconds: (setattr(desk.clock, "wait", wait), desk.run())[0]  # type: ignore[method-assign]
+
+        def then_it_goes_on(seconds: float) -> None:
+            monkeypatch.undo()
+            desk.run()
+
+        monkeypatch.setattr(desk.clock, "wait", then_it_goes_on)
         assert found(desk.verify()) == {(MISSING, "1/7.json")}
 
 
@@ -224,53 +197,81 @@ def _last_commit(desk: Desk) -> int:
 
 
 class TestMended:
-    def tamper(self, desk: Desk, count: int) -> dict[str, set[str]]:
-        """So many files of each kind; the keys."""
-        keys = [f"{p}/{t}.json" for p, home in desk.source.world.items() for t in home.tasks if SIDE not in t]  # type: ignore[attr-defined]
-        chosen = iter(random.sample(keys, 5 * count))
-        kinds = {kind: {next(chosen) for _ in range(count)} for kind in ("removed", "truncated", "changed", "swapped", "other")}
-        for key in kinds["removed"]:
-            desk.path(key).unlink()
-        for key in kinds["truncated"]:
-            os.truncate(desk.path(key), desk.path(key).stat().st_size // 2)
-        for key in kinds["changed"]:
-            quietly(desk.path(key), desk.path(key).read_bytes().replace(b"task", b"tusk"))
-        for key, other in zip(sorted(kinds["swapped"]), sorted(kinds["other"]), strict=True):
-            one, two = desk.path(key).read_bytes(), desk.path(other).read_bytes()
-            quietly(desk.path(key), two)
-            quietly(desk.path(other), one)
-        kinds["added"] = {f"1/9000{number}.json" for number in range(count)}
-        for key in kinds["added"]:
-            desk.path(key).write_bytes(b'{"id":0}\n')
-        return kinds
-
-    def check(self, desk: Desk, count: int) -> None:
-        before = desk.files()
-        kinds = self.tamper(desk, count)
-        tampered = {desk.path(key).read_bytes() for keys in kinds.values() for key in keys if desk.path(key).exists()}
-        listed = {line.key for line in desk.verify()}
-        assert kinds["removed"] | kinds["truncated"] | kinds["added"] <= listed
-        lines = desk.verify(read=EVERYTHING)
-        assert {line.key for line in lines} == set().union(*kinds.values())
-        assert len(lines) == 6 * count
-        done = desk.repair(lines)
-        assert (Status.OK, 5 * count, []) == (done.report.status, done.report.healed + done.report.written, done.left)
-        if done.guard:
-            done = desk.repair(desk.verify(), done.guard.plan_id)
-        assert (count, None) == (done.trashed, done.guard)
-        assert desk.verify(read=EVERYTHING, source=True) == []
-        after = desk.files()
-        assert {key: data for key, data in before.items() if not key.startswith("_syncd/")}.items() <= after.items()
-        assert tampered - set(before.values()) <= {data for key, data in after.items() if "/_trash/" in key}
-
     def test_every_kind_of_tampering_is_found_and_mended_and_its_bytes_are_kept(self, desk: Desk, source: MemorySource) -> None:
         source.add("1", 900, first=100)
         desk.run()
-        self.check(desk, 50)
+        check_tampering(desk, 50)
 
-    @pytest.mark.live
-    @pytest.mark.skipif(not os.environ.get("SYNCD_LIVE"), reason="20,000 files take a minute")
-    def test_a_thousand_of_each_kind_among_twenty_thousand(self, desk: Desk, source: MemorySource) -> None:
-        source.add("1", 19_900, first=100)
-        desk.run()
-        self.check(desk, 1_000)
+    def test_what_somebody_put_in_a_tasks_place_is_in_the_trash_before_the_task_is_put_again(self, desk: Desk) -> None:
+        right = desk.path("1/5.json").read_bytes()
+        desk.path("1/5.json").write_bytes(b"my only copy of a poem")
+        desk.path("1/_project.json").write_bytes(b"and of a song")
+        done = desk.repair(desk.verify(read=EVERYTHING))
+        assert (Status.OK, 1, []) == (done.report.status, done.report.healed, done.left)
+        assert right == desk.path("1/5.json").read_bytes()
+        assert {b"my only copy of a poem", b"and of a song"} == set(desk.kept().values())
+        assert desk.verify(read=EVERYTHING, source=True) == []
+        assert ["healed"] == [line["why"] for line in desk.feeds() if line["run_id"] == done.report.run_id and line["task"] == "5"]
+
+    def test_a_side_file_is_put_again(self, desk: Desk) -> None:
+        desk.path("2/7/mask.png").unlink()
+        desk.repair(desk.verify())
+        assert b"\x89PNG" == desk.path("2/7/mask.png").read_bytes()
+        assert desk.verify() == []
+
+    def test_a_place_that_was_moved_is_recorded_anew_without_a_put(self, desk: Desk) -> None:
+        files = [desk.path(key) for key in desk.backup() if not key.endswith("_project.json")]
+        for path in files:
+            os.utime(path, ns=(1, 1))
+        lines = desk.verify()
+        assert len(files) == len(lines)
+        assert desk.verify(read=EVERYTHING) == []
+        done = desk.repair(lines)
+        assert (len(files), 0, 0) == (done.recorded, done.report.healed, done.report.bytes_written)
+        assert {1} == {path.stat().st_mtime_ns for path in files}
+        assert desk.verify() == []
+
+    def test_too_many_orphans_wait_for_a_person_and_all_else_is_mended(self, desk: Desk) -> None:
+        for number in range(21):
+            desk.path(f"1/9000{number}.json").write_bytes(b"{}")
+        desk.path("1/5.json").unlink()
+        done = desk.repair(desk.verify())
+        assert done.guard is not None
+        assert "21 files of Collection 1 are orphaned, more than the 20 that max_delete allows" in str(done.guard)
+        assert (0, 1) == (done.trashed, done.report.healed)
+        assert 0 == desk.repair(desk.verify(), "another plan").trashed
+        assert 21 == desk.repair(desk.verify(), done.guard.plan_id).trashed
+        assert desk.verify() == []
+        assert 21 == len(desk.kept())
+        assert 21 == sum(line["op"] == "trash" for line in desk.feeds())
+
+    def test_orphans_stay_where_deleted_tasks_are_kept(self, desk: Desk) -> None:
+        """After the Checkpoint was lost nobody knows any more which of them a person wanted to keep."""
+        desk.rules["on_delete"] = "keep"
+        desk.path("1/999.json").write_bytes(b"{}")
+        done = desk.repair(desk.verify())
+        assert (0, ["1/999.json"]) == (done.trashed, [line.key for line in done.left])
+        assert desk.path("1/999.json").exists()
+
+    def test_what_is_not_syncds_is_never_touched(self, desk: Desk) -> None:
+        desk.path("1/notes.txt").write_bytes(b"mine")
+        done = desk.repair(desk.verify())
+        assert (0, ["1/notes.txt"]) == (done.trashed, [line.key for line in done.left])
+        assert b"mine" == desk.path("1/notes.txt").read_bytes()
+
+    def test_a_task_that_is_gone_meanwhile_goes_the_way_of_all_tasks(self, desk: Desk, source: MemorySource) -> None:
+        desk.path("1/5.json").unlink()
+        lines = desk.verify()
+        del source.world["1"].tasks["5"]
+        done = desk.repair(lines)
+        assert (Status.OK, []) == (done.report.status, done.report.failed)
+        assert desk.verify(source=True) == []
+
+    def test_a_task_that_can_not_be_read_stays_failing_and_is_mended_when_it_can(self, desk: Desk, source: MemorySource) -> None:
+        desk.path("1/5.json").unlink()
+        source.world["1"].tasks["5"].poison = "it can't be read"
+        done = desk.repair(desk.verify())
+        assert (Status.PARTIAL, ["5"]) == (done.report.status, [failure.task for failure in done.report.failed])
+        source.world["1"].tasks["5"].poison = ""
+        assert Status.OK is desk.run().status
+        assert desk.verify(source=True) == []
