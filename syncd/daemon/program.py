@@ -31,7 +31,7 @@ from syncd.run.opening import attempt
 
 log = logging.getLogger("syncd.daemon")
 _TICK = 0.5  # seconds
-_GRACE = 20.0  # seconds that Runs get to end in
+_GRACE = 16.0  # seconds that Runs get to end in; page and notices take a few more
 _CONFIG_QUIET = 0.5  # seconds: an editor writes more than once
 _FOLDER_QUIET = 2.5  # seconds: a files Source trusts no file that is younger than 2
 _END = (signal.SIGTERM, signal.SIGINT)
@@ -142,11 +142,16 @@ class _Daemon:
         self._clock.stop.set()
         until = self._clock.monotonic() + _GRACE
         while self._runs and self._clock.monotonic() < until:
+            self._systemd.ping()
             if wait(0.1) in _END:
                 os._exit(INTERRUPTED)
         if self._runs:
             log.warning("%s Runs could not end in time: the next start goes on from what they recorded", len(self._runs))
+            if self._broken:
+                log.error("%s", self._broken)
             os._exit(1 if self._broken else 0)
+        for number in _END:
+            signal.signal(number, lambda *_: os._exit(INTERRUPTED))  # nobody waits for them any more
 
     def _launch(self, config: Config, name: str, confirm_deletes: str) -> None:
         thread = threading.Thread(target=self._work, args=(config, name, confirm_deletes), name=f"run {name}", daemon=True)

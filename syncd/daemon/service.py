@@ -84,12 +84,12 @@ class Service:
             self._begin()
             return Woken.STARTED if added else Woken.COALESCED
 
-    def confirm(self, name: str, plan_id: str) -> bool:
-        """The deletions of that Plan may pass the Guard in the next Run, which is due now; False: there is no such Sync."""
+    def confirm(self, name: str, plan_id: str) -> None:
+        """The deletions of that Plan may pass the Guard in the next Run, which is due now."""
         with self._lock:
             if name in self._syncs:
                 self._syncs[name].confirmed = plan_id
-            return self.wake(name) is not Woken.UNKNOWN
+            self.wake(name)
 
     def progressed(self, name: str, progress: Progress) -> None:
         """A Run came so far."""
@@ -251,7 +251,7 @@ def _log(report: Report) -> None:
         log.info("interrupted after %.1f s; the next Run goes on from there", report.seconds)
         return
     counts = {name: count for name in _COUNTS if (count := getattr(report, name))}
-    did = ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "nothing to do"
+    did = ", ".join(f"{count:,} {name}" for name, count in counts.items()) or ("nothing done" if report.error else "nothing to do")
     fields = {"status": report.status.value, "kind": report.kind.value, "seconds": round(report.seconds, 3), **counts}
     log.info("%s: %s, in %.1f s", report.status.value, did, report.seconds, extra={"fields": fields})
     if report.error:

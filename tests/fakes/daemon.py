@@ -32,15 +32,15 @@ def until(what: Callable[[], T | None], *, seconds: float = LONGEST) -> T:
 class Daemon:
     """Use as a context; `lines` are the log lines so far, `heard` what systemd was told."""
 
-    def __init__(self, folder: Path, config: str, **env: str) -> None:
-        self.folder = folder
-        self.config = folder / "syncd.yaml"
-        self.config.write_text(config)
+    def __init__(self, config: Path) -> None:
+        """config: its file, which is there already."""
+        self.config = config
         self.lines: list[dict[str, Any]] = []
         self.heard: list[str] = []
-        self._env = os.environ | {"PYTHONPATH": str(ROOT), "NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "30000000"} | env
+        address = f"@syncd-test-{os.getpid()}-{id(self)}"
+        self._env = os.environ | {"PYTHONPATH": str(ROOT), "NOTIFY_SOCKET": address, "WATCHDOG_USEC": "30000000"}
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(folder / "notify"))
+        self._socket.bind(address.replace("@", "\0"))
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._hear, daemon=True).start()
@@ -54,7 +54,6 @@ class Daemon:
         self._reader.join()
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        (self.folder / "notify").unlink()
         if error is not None:
             print(*self.lines, sep="\n")
 

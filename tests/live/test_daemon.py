@@ -37,7 +37,12 @@ def config(server: LabelStudio, project: Project, rules: str) -> str:
     return CONFIG.format(url=server.url, token=TOKEN, rules=rules, projects=project.id)
 
 
-def annotations(folder: Path, project: Project, task: int) -> int:
+def daemon_on(folder: Path, text: str) -> Daemon:
+    (folder / "syncd.yaml").write_text(text)
+    return Daemon(folder / "syncd.yaml")
+
+
+def annotated(folder: Path, project: Project, task: int) -> int:
     try:
         return len(json.loads((folder / f"backup/{project.id}/{task}.json").read_text())["annotations"])
     except OSError:
@@ -46,14 +51,14 @@ def annotations(folder: Path, project: Project, task: int) -> int:
 
 def seconds_until(folder: Path, project: Project, task: int, count: int) -> float:
     begun = time.monotonic()
-    until(lambda: annotations(folder, project, task) == count)
+    until(lambda: annotated(folder, project, task) == count)
     return time.monotonic() - begun
 
 
 def test_an_annotation_is_in_the_target_within_every_and_two_seconds_and_a_server_may_restart(server: LabelStudio, tmp_path: Path) -> None:
     project = server.api.project("Cats")
     tasks = project.add([sample(n, annotations=0) for n in range(200)])
-    with Daemon(tmp_path, config(server, project, f"every: {EVERY:.0f}s")) as daemon:
+    with daemon_on(tmp_path, config(server, project, f"every: {EVERY:.0f}s")) as daemon:
         daemon.wait_run("ok")
         took = []
         for task in tasks[:6]:
@@ -75,7 +80,7 @@ def test_an_annotation_is_in_the_target_within_every_and_two_seconds_and_a_serve
 def test_with_a_hook_an_annotation_is_in_the_target_within_two_seconds(server: LabelStudio, tmp_path: Path) -> None:
     project = server.api.project("Dogs")
     tasks = project.add([sample(n, annotations=0) for n in range(200)])
-    with Daemon(tmp_path, config(server, project, "every: 1h")) as daemon:
+    with daemon_on(tmp_path, config(server, project, "every: 1h")) as daemon:
         daemon.wait_run("ok")
         url = daemon.lines[0]["message"].rpartition(" ")[2] + "hooks/cats"
         hook = {"url": url, "headers": {"X-Syncd-Secret": "only-for-tests"}, "project": project.id, "send_for_all_actions": True, "is_active": True}
@@ -100,7 +105,7 @@ def test_a_source_that_answers_nothing_delays_the_end_by_less_than_25_seconds(tm
 
         studio.instead = be_silent
         text = CONFIG.format(url=studio.url, token=studio.token, rules="every: 1s", projects=1).replace("retry_for: 2s", "retry_for: 1h")
-        with Daemon(tmp_path, text) as daemon:
+        with daemon_on(tmp_path, text) as daemon:
             until(lambda: studio.requests)
             begun = time.monotonic()
             assert daemon.end(signal.SIGTERM) == 0
@@ -117,7 +122,7 @@ def test_memory_and_descriptors_are_flat_over_2000_runs(tmp_path: Path) -> None:
     sources = ", ".join(f"{name}: {{type: files, path: ./exports/{name}}}" for name in ("busy", "idle", "quiet", "broken"))
     targets = ", ".join(f"{name}: {{type: local, path: ./backup/{name}}}" for name in ("busy", "idle", "quiet", "broken"))
     syncs = ", ".join(f"{name}: {{source: {name}, target: {name}, every: 20ms}}" for name in ("busy", "idle", "quiet", "broken"))
-    with Daemon(tmp_path, f"sources: {{{sources}}}\ntargets: {{{targets}}}\nsyncs: {{{syncs}}}\n") as daemon:
+    with daemon_on(tmp_path, f"sources: {{{sources}}}\ntargets: {{{targets}}}\nsyncs: {{{syncs}}}\n") as daemon:
         measured: list[tuple[int, int, int, int]] = []
 
         def count(what: str) -> int:

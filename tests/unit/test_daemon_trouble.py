@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from syncd.clock import SystemClock
 from syncd.config import Config, load, open_source
 from syncd.context import about
 from syncd.daemon import program
+from syncd.daemon import watch as watch_module
 from syncd.daemon.program import run_daemon
 from syncd.daemon.systemd import Systemd
 from syncd.daemon.watch import Folder, Watch
@@ -169,6 +171,24 @@ def test_a_folder_that_is_never_quiet_is_told_of_all_the_same(tmp_path: Path) ->
     assert told == 3
     now[0] += 3
     assert (len(watch.tick()), len(watch.tick())) == (1, 0)
+    watch.close()
+
+
+def test_a_folder_that_is_removed_and_made_again_is_still_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_module, "_LOOK_EVERY", 0.0)
+    exports = tmp_path / "exports"
+    watch = Watch(SystemClock())
+    watch.follow([Folder(exports, 0.0, deep=True)])
+    assert watch.tick() == []
+    for _ in range(2):
+        (exports / "p").mkdir(parents=True)
+        until(watch.tick)  # it is there: nobody knows since when
+        until(lambda: not watch.tick())
+        (exports / "p/1.json").touch()
+        until(watch.tick)
+        exports.rename(tmp_path / "old")
+        shutil.rmtree(tmp_path / "old")
+        until(lambda: not watch.tick())
     watch.close()
 
 
