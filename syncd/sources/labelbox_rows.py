@@ -1,6 +1,7 @@
 """One line of a Labelbox export as a Task, and the files that belong to it.
 
-Pure. What changes by itself is the address of a mask, which names the export it stands in: it counts for nothing in the Revision of a row.
+Pure. The Revision of a row holds a digest of it: last_activity has whole seconds, and a second may hold two changes with an export between them. What
+changes by itself is the address of a mask, which names the export it stands in: it counts for nothing.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ def row_of(line: bytes, *, masks: bool) -> Row:
     activity = last_activity(row) or 0
     volatile = b"/masks/" in line
     sides = dict(_frames(row)) if b'"frames"' in line else {}
-    if not volatile and not sides:
-        return Row(Task(id_, Revision(0, activity), row, counts(row)), {})
-    data = encode.dumps(row)
-    if masks:
-        sides |= {_mask_name(found[3]): found[0][1:-1].decode() for found in _MASK.finditer(data)}
-    digest = encode.digest(_MASK.sub(rb'"\1*\2"', data))
+    if volatile:
+        data = encode.dumps(row)
+        if masks:
+            sides |= {_mask_name(found[3]): found[0][1:-1].decode() for found in _MASK.finditer(data)}
+        line = _MASK.sub(rb'"\1*\2"', data)
+    digest = encode.digest(line)
     counters = tuple(int.from_bytes(digest[at : at + _48_BITS]) for at in (0, _48_BITS))
     return Row(Task(id_, Revision(0, activity, counters), row, counts(row), volatile=volatile), sides)
 
