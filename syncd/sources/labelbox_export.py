@@ -2,7 +2,7 @@
 
 Knows nothing of Checkpoints and of what the lines mean. Rules:
 - No second export for one name: after a lost answer to the mutation, the one that was perhaps started is looked for by its name first.
-- Where no more may run at a time, wait; a task that takes too long is cancelled.
+- Where Labelbox lets no more run at a time (10 in a project, 20 in all, whoever started them), wait; a task that takes too long is cancelled.
 - A file's address is asked for just before its use; whatever goes wrong with it, a new one is asked for from the byte that was reached. So the bytes
   are exact, or it raises; memory depends on the longest line alone.
 - Lines end at the newline byte and nowhere else: strings may hold U+2028.
@@ -21,8 +21,7 @@ from syncd.sources import labelbox_queries as queries
 from syncd.sources.labelbox_api import LOG, Api, LimitError, Object, integer, part, text
 
 FIRST_POLL, LONGEST_POLL = 0.2, 5.0  # seconds
-FIRST_TURN, LONGEST_TURN = 5.0, 60.0  # seconds between looks for a free place
-PER_ORGANIZATION, PER_PROJECT = 20, 10  # exports that may run at a time
+FIRST_TURN, LONGEST_TURN = 5.0, 60.0  # seconds between tries to start where no more may run
 HEADER_TRIES = 3
 _ENDED = frozenset({"FAILED", "CANCELED"})
 
@@ -65,7 +64,7 @@ class Exports:
 
         def attempt() -> str:
             nonlocal sent
-            if sent and (found := self.named(name)):
+            if sent and (found := self._api.named(name)):
                 return found
             sent = True
             given = {"taskName": name, "isStreamableReady": True, "streamable": True, "filters": order.filters, "params": order.params}
@@ -78,20 +77,13 @@ class Exports:
         pause, end = FIRST_TURN, self._clock.monotonic() + self._timeout
         while True:
             try:
-                if self._places(str(order.filters.get("projectId"))):
-                    return self._api.retried(attempt)
-                reason = "as many exports as Labelbox allows are running"
+                return self._api.retried(attempt)
             except _NoPlaceError as error:
-                reason = str(error)
-            if self._clock.monotonic() > end:
-                raise SourceError(f"an export could not be started: {reason}; waited {self._timeout:.0f} s")
-            LOG.info("waiting for other exports to end: %s", reason)
+                if self._clock.monotonic() > end:
+                    raise SourceError(f"an export could not be started within {self._timeout:.0f} s: {error}") from None
+                LOG.info("waiting for other exports to end: %s", error)
             self._clock.wait(pause)
             pause = min(pause * 2, LONGEST_TURN)
-
-    def named(self, name: str) -> str:
-        """The id of the export of that name; empty when none can be found."""
-        return next((text(task, "id") for task in self._api.tasks(queries.NAMED, name) if task.get("name") == name), "")
 
     def usable(self, task: str) -> bool:
         """Whether it can be read, perhaps after waiting."""
@@ -132,11 +124,6 @@ class Exports:
             end += len(line) + 1
             if line.strip():
                 yield Line(line, min(end, size))
-
-    def _places(self, project: str) -> bool:
-        """Whether another export may run, as far as can be seen: others' are hidden."""
-        running = [task for task in self._api.tasks(queries.RUNNING, "IN_PROGRESS") if "export" in str(task.get("type"))]
-        return len(running) < PER_ORGANIZATION and sum(f" {project} " in str(task.get("name")) for task in running) < PER_PROJECT
 
     def _bytes(self, task: str, kind: str, size: int, at: int) -> Iterator[bytes]:
         """Exactly the bytes from `at` on."""

@@ -1,6 +1,6 @@
 """What is said to Labelbox, word by word: the queries of its SDK, version 7.17.0, whose answers they agree with.
 
-Pure. The schema is not promised to anyone: each text is the SDK's own, but for PROBE, RUNNING, NAMED and COUNT, which pick from the same types what
+Pure. The schema is not promised to anyone: each text is the SDK's own, but for PROBE, NAMED and COUNT, which pick from the same types what
 the SDK picks in several steps. EXPERIMENTAL ones go to `/_gql`. `%d %d` are skip and first.
 """
 
@@ -54,7 +54,6 @@ _TASKS = "query GetUserCreatedTasksPyApi($param_0: %s, $param_1: ID!){user(where
 _TASKS += f"skip: %%d first: %%d){{{_TASK}}}}}}}"
 TASK = _TASKS % ("ID!", "id")
 NAMED = _TASKS % ("String!", "name")
-RUNNING = _TASKS % ("TaskStatus!", "status")
 CANCEL = "mutation CancelTaskPyApi($id: ID!) { cancelBulkOperationJob(id: $id) { success } }"
 
 HEADER = """query GetExportMetadataHeaderPyApi($where: WhereUniqueIdInput, $streamType: TaskStreamType!)

@@ -224,7 +224,7 @@ class Reading:
             return None
         if noted.since != since and (noted.since is None or since is None or noted.since > since):
             return None
-        task = noted.task or self._exports.named(noted.name)
+        task = noted.task or self._api.named(noted.name)
         return noted._replace(task=task) if task and self._exports.usable(task) else None
 
     def _rows(self, task: str, told: _Told, offset: int = 0) -> Generator[Batch, None, _Told]:
