@@ -100,7 +100,7 @@ class Reading:
         self._failing = set(known.failing())
         self._told: set[str] = set()  # failures of this pass
         self._size, self._new = known.size(), 0  # before this pass; ids it found that had no Entry
-        self._seen = Scratch()  # ids of the export, and which line each was; empty when it failed
+        self._seen = Scratch()  # ids of the export, and a digest of each row; empty when it failed
         self._unlabeled = 0  # labels that rows had before this pass and have no more
         self._sparing = False  # leave out rows whose Revision is held
         self._resumable = False
@@ -249,7 +249,7 @@ class Reading:
             except TaskError as error:
                 bad.append((told_id(line.data), str(error)))
             else:
-                rows[row.task.id], marks[row.task.id] = row, hash(line.data).to_bytes(8, signed=True)
+                rows[row.task.id], marks[row.task.id] = row, row.task.revision.counters[0].to_bytes(6)
         yield from self._failed(bad, told)
         before = self._seen.get(list(rows))
         told.ids += len(rows) - len(before)
@@ -261,12 +261,8 @@ class Reading:
         fresh = [row for id_, row in rows.items() if before.get(id_) != marks[id_]]
         for row in fresh:
             yield from self._sides(row, live.get(row.task.id))
-        tasks = [row.task for row in fresh if not (self._sparing and self._held(row.task, live.get(row.task.id)))]
+        tasks = [row.task for row in fresh if not self._sparing or row.task.id in self._failing or _changed(row, live.get(row.task.id))]
         yield Batch(tasks, position=position, cursor=self._cursor)
-
-    def _held(self, task: Task, entry: Entry | None) -> bool:
-        known = entry is not None and (entry.revision, entry.counts) == (task.revision, task.counts)
-        return known and task.revision.last_activity > 0 and task.id not in self._failing
 
     def _sides(self, row: Row, entry: Entry | None) -> Iterator[Batch]:
         """The files of a row, when it changed, or they are not held."""
@@ -276,7 +272,7 @@ class Reading:
         self._seen.put((id_, b"") for id_ in sides)
         held = self._known.entries(list(sides))
         for id_, url in sides.items():
-            if id_ in held and id_ not in self._failing and entry is not None and entry.revision == row.task.revision:
+            if id_ in held and id_ not in self._failing and not _changed(row, entry):
                 continue
             try:
                 data = self._api.file(url)
@@ -302,6 +298,10 @@ class Reading:
 def _row(id_: str) -> str:
     """The row that a file belongs to, or the row itself."""
     return id_.partition(SIDE)[0]
+
+
+def _changed(row: Row, entry: Entry | None) -> bool:
+    return entry is None or entry.revision != row.task.revision
 
 
 def _shown(probe: Probe) -> list[object]:
