@@ -119,6 +119,10 @@ class Board(Protocol):
         """Runs that wait for a worker; Runs that go on."""
         ...
 
+    def alive(self) -> bool:
+        """Whether Runs would begin when they are due; False: only a new process helps."""
+        ...
+
     def unready(self) -> Sequence[str]:
         """Reasons why the daemon can't be relied on right now (Checkpoint, a Source or Target that did not answer lately); empty: ready."""
         ...

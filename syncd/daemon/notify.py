@@ -7,6 +7,7 @@ What was told is remembered in memory only, so a restarted daemon tells of a Syn
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ REMIND = 24 * 3600 * SECOND  # a Sync that stays unwell is told of once a day
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds before the second try, doubled up to the longest
 TRIES = {"heartbeat": 4, "webhook": 20}  # a late heartbeat is worth nothing, a late webhook is: about two hours
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+_JSON = {"Content-Type": "application/json"}
 _BUSY = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS}
 
 log = logging.getLogger("syncd.notify")
@@ -85,12 +87,14 @@ class Notifier:
                 if told:
                     self._told[sync] = told
             if message:
-                self._webhooks.put(sync, _Letter(_url(to.webhook, sync), message))
+                self._webhooks.put(sync, _Letter(_url(to.webhook, sync), json.dumps(message).encode()))
 
     def close(self) -> None:
         """What is being sent may end; what still waits is forgotten."""
-        self._heartbeats.close()
-        self._webhooks.close()
+        for outbox in (self._heartbeats, self._webhooks):
+            outbox.close()
+        for outbox in (self._heartbeats, self._webhooks):
+            outbox.thread.join(2.0)  # one that still waits for an answer ends with the process
 
 
 def _url(secret: SecretStr, sync: str) -> str:
@@ -102,7 +106,7 @@ class _Letter:
     """body None: a GET. due: the clock's monotonic seconds."""
 
     url: str
-    body: Mapping[str, object] | None
+    body: bytes | None
     due: float = 0.0
     tries: int = 0
 
@@ -115,8 +119,8 @@ class _Outbox:
         self._letters: dict[str, _Letter] = {}
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name=f"notify-{kind}", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._work, name=f"notify-{kind}", daemon=True)
+        self.thread.start()
 
     def put(self, sync: str, letter: _Letter) -> None:
         with self._changed:
@@ -127,7 +131,6 @@ class _Outbox:
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join(2.0)  # a thread that still waits for an answer ends with the process
 
     def _work(self) -> None:
         with httpx.Client(timeout=TIMEOUT, headers={"User-Agent": f"syncd/{__version__}"}) as client:
@@ -159,7 +162,9 @@ class _Outbox:
 def _send(client: httpx.Client, letter: _Letter) -> tuple[str, bool]:
     """Why it was not taken (empty: it was), and whether to try again. httpx's own words may hold the URL, so only the kind of fault is told."""
     try:
-        with client.stream("GET" if letter.body is None else "POST", letter.url, json=letter.body) as answer:  # its body may be of any size
+        with client.stream(
+            "GET" if letter.body is None else "POST", letter.url, content=letter.body, headers=_JSON
+        ) as answer:  # its body may be of any size
             status = answer.status_code
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         return f"no answer ({type(error).__name__})", isinstance(error, httpx.TransportError)

@@ -21,6 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from syncd import __version__
 from syncd.clock import SECOND, format_time
 from syncd.daemon.board import Board, State, SyncView
+from syncd.keys import shown
 from syncd.model import RunRecord, Status
 
 PAGE = 100  # Syncs
@@ -57,7 +58,7 @@ class Page:
     def __init__(self, board: Board) -> None:
         self._board = board
         env = Environment(loader=PackageLoader("syncd.daemon"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        env.filters |= {"span": span, "ago": ago, "utc": utc, "iso": format_time, "path": partial(quote, safe=""), "spark": spark}
+        env.filters |= {"span": span, "ago": ago, "utc": utc, "iso": format_time, "path": partial(quote, safe=""), "spark": spark, "id": shown}
         content = b"".join(file.data for file in STATIC.values())
         env.globals |= {"words": _WORDS, "version": __version__, "build": hashlib.sha256(content).hexdigest()[:12], "State": State, "Status": Status}
         self._templates = {name: env.get_template(f"{name}.html") for name in ("index", "sync", "fault")}
@@ -69,15 +70,15 @@ class Page:
         found = sorted((view for view in everything if _matches(view, text, state)), key=urgency)
         pages = max(1, math.ceil(len(found) / PAGE))
         number = min(pages, int(page)) if (page := query.get("page", ""))[:6].isdecimal() and len(page) < len("1000000") else 1
-        shown = found[max(0, number - 1) * PAGE :][:PAGE]
+        rows = found[max(0, number - 1) * PAGE :][:PAGE]
         counts = Counter(view.state for view in everything)
         return self._templates["index"].render(
             now=self._board.now(), config=self._board.config(), unready=self._board.unready(), queue=self._board.queue(),
             total=len(everything), urgent=sum(urgency(view) < len(_URGENT) for view in everything), tasks=sum(view.tasks for view in everything),
-            counts=[(state, counts[state]) for state in _WORDS if counts[state]], found=len(found), rows=shown, q=text, state=state,
+            counts=[(state, counts[state]) for state in _WORDS if counts[state]], found=len(found), rows=rows, q=text, state=state,
             page=number, pages=pages, link=lambda **change: "?" + urlencode({"q": text, "state": state} | change),
-            runs={view.name: self._board.runs(view.name, BARS) for view in shown},
-            guards=[(view, self._board.confirm_command(view.name)) for view in shown if view.last and view.last.status is Status.GUARDED],
+            runs={view.name: self._board.runs(view.name, BARS) for view in rows},
+            guards=[(view, self._board.confirm_command(view.name)) for view in rows if view.last and view.last.status is Status.GUARDED],
         )  # fmt: skip
 
     def sync(self, name: str) -> str | None:

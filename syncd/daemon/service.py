@@ -215,6 +215,9 @@ class Service:
         with self._lock:
             return len(self._pool.waiting), len(self._pool.running)
 
+    def alive(self) -> bool:
+        return self._alarms.alive()
+
     def unready(self) -> Sequence[str]:
         """The Checkpoint can't be read; or the last three Runs of a Sync failed, though it may only be its Source, Target or token that is amiss."""
         try:
@@ -250,10 +253,10 @@ def _log(report: Report) -> None:
     if report.exit_code == INTERRUPTED:
         log.info("interrupted after %.1f s; the next Run goes on from there", report.seconds)
         return
-    counts = {name: count for name in _COUNTS if (count := getattr(report, name))}
+    counts = {name: count for name in _COUNTS if (count := getattr(report, name))} | ({"failed": len(report.failed)} if report.failed else {})
     did = ", ".join(f"{count:,} {name}" for name, count in counts.items()) or ("nothing done" if report.error else "nothing to do")
     fields = {"status": report.status.value, "kind": report.kind.value, "seconds": round(report.seconds, 3), **counts}
-    log.info("%s: %s, in %.1f s", report.status.value, did, report.seconds, extra={"fields": fields})
+    log.info("%s: %s in %.1f s", report.status.value, did, report.seconds, extra={"fields": fields})
     if report.error:
         log.error("%s", report.error)
     if report.guard:
@@ -261,4 +264,4 @@ def _log(report: Report) -> None:
     if report.failed:
         first = report.failed[0]
         where = first.project if first.name is None else f"{first.project}/{first.name}"
-        log.warning("%s failed, the first: %s: %s", f"{len(report.failed):,}", where, first.error)
+        log.warning("%s failed, each Run tries them again; the first: %s: %s", f"{len(report.failed):,}", where, first.error)

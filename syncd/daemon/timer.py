@@ -36,12 +36,16 @@ class Alarms(Protocol):
         """The wall clock was set; every alarm is set anew after this."""
         ...
 
+    def alive(self) -> bool:
+        """Whether it would still call."""
+        ...
+
 
 class Timer:
     """Calls back from its own thread."""
 
     def __init__(self, clock: Clock) -> None:
-        logging.getLogger("apscheduler").setLevel(logging.CRITICAL)  # nothing that it tells is of use to somebody who runs syncd
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)  # it tells of each alarm
         self._clock, self._beaten = clock, clock.monotonic()
         self._lock, self._jobs = threading.Lock(), dict[str, Job]()
         defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
@@ -75,7 +79,7 @@ class Timer:
         self.at(_BEAT, self._clock.now() + _BEAT_EVERY)
 
     def alive(self) -> bool:
-        """Whether it would still call."""
+        """See `Alarms`."""
         return self._clock.monotonic() - self._beaten < _DEAD
 
     def reset(self) -> None:

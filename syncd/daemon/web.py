@@ -3,34 +3,38 @@
 | path | who may ask | answer |
 |---|---|---|
 | `/`, `/syncs/<name>`, `/static/*`, `/metrics` | the user, when `http.username` is set | the page, its parts, Prometheus' text |
-| `/healthz` | everybody | 200 while the process lives |
+| `/healthz` | everybody | 200 while Runs would begin, else 503 |
 | `/readyz` | everybody; the reasons only for the user | 200 or 503 |
 | `POST /hooks/<name>` | who proves the Sync's own secret | see `hooks` |
 
 Rules: nothing here changes anything but a hook's wake-up; an answer holds no secret and no annotation; a fault is one calm page, its traceback goes
-to the log. On a loopback address without a password only requests that name no foreign host are answered: else a web page that its owner
-lets resolve to 127.0.0.1 could read this one (DNS rebinding).
+to the log; strangers can neither fill the log nor use up the process' files. On a loopback address without a password only requests that name no
+foreign host are answered: else a web page that its owner lets resolve to 127.0.0.1 could read this one (DNS rebinding).
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import binascii
 import hmac
 import ipaddress
+import itertools
+import json
 import logging
 import socket
 import threading
 from collections.abc import Mapping
+from operator import attrgetter
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from syncd.config.shape import Http
 from syncd.daemon.board import Board
@@ -47,9 +51,24 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+MOST = 100  # connections; the files of a process are few (1,024, often), and Runs need them too
 _FOREVER = "private, max-age=31536000, immutable"  # the address of a static file changes with its content
 
 log = logging.getLogger("syncd.web")
+
+
+class _Connection(H11Protocol):
+    """One of MOST at a time: one more ends the oldest, so that who sends nothing, or reads nothing, keeps nobody out."""
+
+    _numbers = itertools.count()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        self.begun = next(self._numbers)
+        super().connection_made(transport)
+        if len(self.connections) > MOST:
+            oldest = min(self.connections, key=attrgetter("begun"))
+            self.connections.discard(oldest)
+            oldest.transport.abort()
 
 
 class Server:
@@ -58,9 +77,10 @@ class Server:
     def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
         host, port = listener.getsockname()[:2]
         self.address: tuple[str, int] = (host, port)
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # below it strangers could fill the log
         config = uvicorn.Config(
-            app, http="h11", loop="asyncio", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False, proxy_headers=False,
-            timeout_graceful_shutdown=2,
+            app, http=_Connection, backlog=MOST, loop="asyncio", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
+            proxy_headers=False, timeout_graceful_shutdown=2,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._listener = listener
@@ -110,26 +130,22 @@ class _Site:
         self.app = Starlette(routes=routes, exception_handlers={HTTPException: self._fault, SyncdError: self._fault, Exception: self._fault})
 
     async def _healthz(self, _: Request) -> Response:
-        return PlainTextResponse("ok\n")
+        return PlainTextResponse("ok\n") if self._board.alive() else PlainTextResponse("no Run begins any more\n", 503)
 
     def _readyz(self, request: Request) -> Response:
         reasons = list(self._board.unready())
-        status = 503 if reasons else 200
-        if not known(self._http, request.headers):
-            return PlainTextResponse("not ready\n" if reasons else "ready\n", status)
-        if "text/html" in request.headers.get("Accept", ""):
-            return PlainTextResponse("\n".join(["not ready:", *reasons] if reasons else ["ready"]) + "\n", status)
-        return JSONResponse({"ready": not reasons, "reasons": reasons}, status)
+        told = {"ready": not reasons} | ({"reasons": reasons} if known(self._http, request.headers) else {})
+        return Response(json.dumps(told, indent=1) + "\n", 503 if reasons else 200, media_type="application/json")
 
     def _scrape(self, _: Request) -> Response:
         return Response(self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     def _index(self, request: Request) -> Response:
-        return HTMLResponse(self._page.index(request.query_params))
+        return _html(self._page.index(request.query_params))
 
     def _sync(self, request: Request) -> Response:
         html = self._page.sync(request.path_params["name"])
-        return HTMLResponse(html or self._page.fault(404), 200 if html else 404)
+        return _html(html or self._page.fault(404), 200 if html else 404)
 
     def _static(self, request: Request) -> Response:
         if file := STATIC.get(request.path_params["name"]):
@@ -138,9 +154,14 @@ class _Site:
 
     def _fault(self, _: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):
-            return HTMLResponse(self._page.fault(error.status_code), error.status_code, error.headers)
+            return _html(self._page.fault(error.status_code), error.status_code, error.headers)
         status, words = (503, str(error)) if isinstance(error, SyncdError) else (500, "")
-        return HTMLResponse(self._page.fault(status, words), status)
+        return _html(self._page.fault(status, words), status)
+
+
+def _html(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Names of files and words of others need not be Unicode."""
+    return HTMLResponse(text.encode(errors="backslashreplace"), status, headers)
 
 
 class _Gate:
@@ -174,16 +195,12 @@ class _Gate:
 
 
 def known(http: Http, headers: Mapping[str, str]) -> bool:
-    """Whether the user asks, or everybody may. Both parts are always compared, in constant time."""
+    """Whether the user asks, or everybody may. Compared in constant time."""
     if http.username is None or http.password is None:  # they come together
         return True
     scheme, _, word = headers.get("authorization", "").partition(" ")
-    try:
-        user, _, password = base64.b64decode(word if scheme.lower() == "basic" else "", validate=True).partition(b":")
-    except (binascii.Error, ValueError):
-        return False
-    right = http.password.get_secret_value().encode()
-    return hmac.compare_digest(user, http.username.encode()) & hmac.compare_digest(password, right)
+    right = base64.b64encode(f"{http.username}:{http.password.get_secret_value()}".encode())
+    return hmac.compare_digest(word.strip().encode("latin-1"), right) and scheme.lower() == "basic"
 
 
 def _own_host(host: str) -> bool:

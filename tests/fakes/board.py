@@ -32,6 +32,7 @@ class FakeBoard:
     waiting: tuple[int, int] = (0, 1)
     reasons: Sequence[str] = ()
     secrets: dict[str, str] = field(default_factory=dict)
+    living: bool = True
     clock: int = NOW
     woken: list[str] = field(default_factory=list)
     taken: Counter[str] = field(default_factory=Counter)
@@ -60,6 +61,9 @@ class FakeBoard:
 
     def queue(self) -> tuple[int, int]:
         return self.waiting
+
+    def alive(self) -> bool:
+        return self.living
 
     def unready(self) -> Sequence[str]:
         return self.reasons

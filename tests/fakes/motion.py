@@ -121,6 +121,9 @@ class Motion:
     def reset(self) -> None:
         pass
 
+    def alive(self) -> bool:
+        return True
+
     def _sleep(self, name: str, slot: int, number: int) -> None:
         self.later(max(0.0, (slot - self.clock.wall) / SECOND), lambda: self._wake(name, slot, number))
 

@@ -150,6 +150,12 @@ def test_the_webhook_is_json_and_the_name_goes_into_the_url_escaped(listener: Li
     assert json.loads(call.body)["error"] == "studio: 401"
 
 
+def test_words_that_are_no_unicode_are_told_all_the_same(listener: Listener, url: str) -> None:
+    with notifying() as notifier:
+        notifier.told("cats", to(url, "webhook"), report(FAILED, error="exports/\udcff.json"))
+        assert json.loads(listener.next().body)["error"] == "exports/\udcff.json"
+
+
 def test_nobody_to_tell_and_a_run_that_was_interrupted(listener: Listener, url: str) -> None:
     with notifying() as notifier:
         notifier.told("cats", None, report(FAILED))

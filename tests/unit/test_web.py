@@ -7,7 +7,8 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -15,8 +16,11 @@ from pydantic import SecretStr
 
 from syncd.config.shape import Http
 from syncd.daemon import web
+from syncd.daemon.board import ConfigState, State
 from syncd.errors import CheckpointError, SyncdError
-from tests.fakes.board import HOSTILE, SECRET, FakeBoard, sample
+from syncd.keys import SIDE
+from syncd.model import Failure, Status
+from tests.fakes.board import HOSTILE, NOW, SECRET, FakeBoard, run, sample, view
 
 PASSWORD = "pässword: with colon"
 PATHS = ["/", "/?q=cats", "/syncs/cats", "/metrics", "/static/style.css", "/static/page.js", "/nope", "/syncs/nope", "/healthz", "/readyz"]
@@ -144,6 +148,41 @@ def test_health_answers_while_every_thread_is_busy() -> None:
                 connection.close()
 
 
+def test_strangers_that_send_nothing_use_up_no_files_and_keep_nobody_out() -> None:
+    """Runs need the process' files too. The oldest connection makes room, so that whoever comes now is answered."""
+    with serving(sample()) as client, ExitStack() as held:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(4 * web.MOST):
+            connection = socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=20)
+            held.callback(connection.close)
+            connection.sendall(b"GET / HT")
+            assert client.get("/healthz", headers={"Connection": "close"}).text == "ok\n"
+        assert len(list(Path("/proc/self/fd").iterdir())) - before <= 4 * web.MOST + web.MOST + 2, "ours, and theirs"
+
+
+def test_garbage_is_no_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with serving(sample()) as client:
+        for garbage in (b"\x16\x03\x01\x02\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"):
+            with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=20) as connection:
+                connection.sendall(garbage)
+                assert connection.recv(8) == b"HTTP/1.1"
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn") and record.levelno >= logging.INFO]
+
+
+def test_text_that_is_no_unicode_is_shown_all_the_same() -> None:
+    """Names of files are bytes: what Python makes of foreign ones can't be written as UTF-8."""
+    foreign = "\udcff.json"
+    board = sample()
+    failed = run("cats", Status.FAILED, error=f"{foreign} broke")
+    board.views, board.failing = [view("cats", State.FAILED, failed, failing=1)], {"cats": [Failure(foreign, f"7{SIDE}mask.png", foreign)]}
+    board.reasons, board.state = [foreign], ConfigState(f"/etc/{foreign}", NOW)
+    with serving(board) as client:
+        assert "\\udcff.json broke" in client.get("/").text
+        assert "7/mask.png" in client.get("/syncs/cats").text
+        assert client.get("/readyz").json()["reasons"] == [foreign]
+
+
 def test_ready_or_the_reasons_for_programs_and_people() -> None:
     board = sample()
     with serving(board) as client:
@@ -151,8 +190,9 @@ def test_ready_or_the_reasons_for_programs_and_people() -> None:
         board.reasons = ["the Checkpoint can't be read", "studio does not answer"]
         answer = client.get("/readyz")
         assert (answer.status_code, answer.json()["reasons"]) == (503, board.reasons)
-        assert client.get("/readyz", headers={"Accept": "text/html"}).text.splitlines() == ["not ready:", *board.reasons]
         assert client.get("/healthz").status_code == 200, "alive is not ready"
+        board.living = False
+        assert client.get("/healthz").status_code == 503, "only a new process helps"
 
 
 @pytest.mark.parametrize("path", [path for path in PATHS if "nope" not in path])
