@@ -24,7 +24,7 @@ from syncd.daemon.service import Service
 from syncd.daemon.systemd import Systemd
 from syncd.daemon.timer import Timer
 from syncd.daemon.watch import Folder, Watch
-from syncd.errors import ConfigError
+from syncd.errors import ConfigError, SyncdError
 from syncd.model import Report
 from syncd.run import INTERRUPTED, confirmed
 from syncd.run.opening import attempt
@@ -156,7 +156,11 @@ class _Daemon:
     def _launch(self, config: Config, name: str, confirm_deletes: str) -> None:
         thread = threading.Thread(target=self._work, args=(config, name, confirm_deletes), name=f"run {name}", daemon=True)
         self._runs.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._runs.discard(thread)
+            self._broken = SyncdError(f"no thread can be started for a Run ({error}): raise the limit of tasks, or lower `workers`")
 
     def _work(self, config: Config, name: str, confirm_deletes: str) -> None:
         try:

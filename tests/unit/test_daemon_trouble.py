@@ -25,7 +25,7 @@ from syncd.daemon import watch as watch_module
 from syncd.daemon.program import run_daemon
 from syncd.daemon.systemd import Systemd
 from syncd.daemon.watch import Folder, Watch
-from syncd.errors import AccessError, CheckpointError, Stopped
+from syncd.errors import AccessError, CheckpointError, Stopped, SyncdError
 from syncd.model import Status
 from syncd.run import opening
 from syncd.run.confirmed import collect, folder, leave
@@ -99,6 +99,20 @@ def test_a_checkpoint_that_fails_stops_the_process(path: Path, monkeypatch: pyte
     with pytest.raises(CheckpointError, match="the disk is full"):
         run_daemon(path, {})
     sqlite.open(load(path, {}).state).close()  # nothing holds it any more
+
+
+def test_a_run_that_gets_no_thread_stops_the_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new process has threads again; this one would forget that Sync."""
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name.startswith("run "):
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(SyncdError, match="no thread can be started"):
+        run_daemon(path, {})
 
 
 def test_a_sync_that_fails_stops_no_other(path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
