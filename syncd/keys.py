@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import unquote
 
-from syncd.clock import format_date
+from syncd.clock import format_date, format_time, parse_time
 
 OWNER = "_syncd/owner.json"
 CHANGES = "_syncd/changes/"
@@ -37,6 +37,8 @@ _UNSAFE = re.compile(
     re.ASCII | re.IGNORECASE | re.VERBOSE,
 )
 _TRASHED = re.compile(r"\d{4}-\d\d-\d\d/[^/]+\.[0-9a-f]{12}\.json")
+_HISTORIED = re.compile(r"([^/]+)/(\d{8}T\d{6}\.\d{6}Z)(?:\.json|/([^/]+))")
+_COMPACT = str.maketrans("", "", "-:")
 _FIELD = re.compile(r"\{[^{}]*\}")
 _LITERAL = re.compile(r"[A-Za-z0-9._@=,/-]*")
 
@@ -72,6 +74,15 @@ class Trashed:
     project: str
     task: str
     day: str
+
+
+@dataclass(frozen=True, slots=True)
+class Historied:
+    """What the key of an earlier TaskFile says: ids, and when another one took its place (microseconds)."""
+
+    project: str
+    task: str
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +129,15 @@ class Layout:
         """`<project>/_trash/<date>/_project.<12 hex>.json`."""
         return f"{self.folder(project)}_trash/{format_date(at)}/_project.{digest.hex()[:12]}.json"
 
+    def history(self, project: str, task: str, at: int) -> str:
+        """`<project>/_history/<task>/<time>.json`, a side file's `.../<time>/<name>`; the time it was replaced, as `20261120T120000.000000Z`."""
+        owner, side, name = task.partition(SIDE)
+        return f"{self.histories(project, owner)}{format_time(at).translate(_COMPACT)}{f'/{encode(name)}' if side else '.json'}"
+
+    def histories(self, project: str, task: str) -> str:
+        """The folder, ending in `/`, of all that `history` gives for this task and its side files."""
+        return f"{self.folder(project)}_history/{encode(task.partition(SIDE)[0])}/"
+
     def ids(self, key: str) -> tuple[str, str | None] | None:
         """The Collection and the task whose file stands at this key; task None: the Collection's settings. None for a key that syncd never writes for
         them, and for one with a shortened id.
@@ -142,6 +162,18 @@ class Layout:
         if not found or not _TRASHED.fullmatch(rest) or (project := self._project(folder)) is None:
             return None
         return Trashed(project, decode(name.rsplit(".", 2)[0]), day)
+
+    def historied(self, key: str) -> Historied | None:
+        """What the key of an earlier TaskFile stands for; None for any other key."""
+        folder, found, rest = key.partition("/_history/")
+        parts = _HISTORIED.fullmatch(rest)
+        if not found or parts is None or (project := self._project(folder)) is None or not all(map(_ours, filter(None, parts.group(1, 3)))):
+            return None
+        try:
+            at = parse_time(parts[2])
+        except ValueError:
+            return None
+        return Historied(project, decode(parts[1]) + (SIDE + decode(parts[3]) if parts[3] else ""), at)
 
     def _project(self, folder: str) -> str | None:
         """The Collection that this folder, without its last slash, belongs to."""
@@ -172,6 +204,11 @@ def _folder(project: str) -> str:
 def _plain(folder: str) -> str:
     kind, inner, id_ = folder.rpartition("/")
     return kind + inner + decode(id_)
+
+
+def _ours(part: str) -> bool:
+    """Whether `encode` makes this part of some id; a shortened one tells too little to be sure."""
+    return "~~" in part or encode(decode(part)) == part
 
 
 def _percent(found: re.Match[str]) -> str:

@@ -28,6 +28,9 @@ def check(document: Document, edges: Mapping[str, Mapping[str, Fields]], syncs: 
                 document.problem(("syncs", name, edge), f"there is no {edge} {chosen!r}", suggest(chosen, known))
         _kinds(document, name, sync, _edge(edges["sources"], sync.get("source")))
         target = _edge(edges["targets"], sync.get("target"))
+        if sync.get("history") in ("bucket", {"bucket": True}) and _type(target) and not getattr(target, "versions", False):
+            hint = "write how many: history: {keep_last: 10, keep_within: 90d}"
+            document.problem(("syncs", name, "history"), f"a {_type(target)} Target keeps no versions of its own", hint)
         if _type(target) and (other := taken.add(_place(target), name)):
             message = f"its place is also that of sync {other!r}, or they lie inside each other"
             document.problem(("syncs", name, "target"), message, "give each Sync a Target with a prefix or path of its own")

@@ -61,6 +61,12 @@ def _address_alone(value: object) -> object:
     return {"listen": value} if isinstance(value, (str, int)) else value
 
 
+def _bucket_alone(value: object) -> object:
+    if isinstance(value, str) and value != "bucket":
+        raise ValueError("write rules like {keep_last: 10, keep_within: 90d}, or the one word bucket")
+    return {"bucket": True} if value == "bucket" else value
+
+
 def _or_text(schema: dict[str, Any]) -> None:
     schema["anyOf"].insert(0, {"type": "string"})
 
@@ -91,6 +97,23 @@ class MaxDelete(Fields):
     """Part of the Collection's tasks, 0 to 1."""
     at_least: int = Field(default=20, ge=0)
     """So many deletions are always allowed, however small the Collection."""
+
+
+class History(Fields):
+    """Which earlier TaskFiles are kept when a task changes: those that any of these rules names."""
+
+    keep_last: Annotated[int, Field(ge=1)] | None = None
+    """So many of each task, the newest."""
+    keep_within: SomeTime | None = None
+    """All that stood at any time since then."""
+    bucket: bool = False
+    """Instead of these rules: nothing is kept beside what the bucket's own versioning keeps. Or `history: bucket`."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.bucket == (self.keep_last is not None or self.keep_within is not None):
+            raise ValueError("give `keep_last`, `keep_within` or both, or write `history: bucket`; leave history out to keep none")
+        return self
 
 
 class Http(Fields):
@@ -149,6 +172,8 @@ class SyncConfig(Fields):
     """What happens to the file of a task that is gone from the Source."""
     trash_retention: Duration = 2592000.0
     """How long the trash keeps a file."""
+    history: Annotated[History | None, BeforeValidator(_bucket_alone), Field(json_schema_extra=_or_text)] = None
+    """Keep the earlier TaskFiles of each task; absent: none. `bucket`: the bucket's own versions are all there is."""
     max_delete: MaxDelete = MaxDelete()
     """The Guard: more deletions than this wait for a person."""
     hook_secret: Annotated[Secret | None, AfterValidator(_header)] = None

@@ -26,7 +26,7 @@ from syncd.run.job import Job, OnProgress, Progress
 from syncd.run.place import Listing, Place, rescue
 from syncd.run.readahead import read_ahead
 from syncd.run.reading import Reading, assess, readings
-from syncd.run.trash import empty_trash
+from syncd.run.trash import outlived, remove
 from syncd.run.writer import Page, Writer
 
 __all__ = ["Job", "Progress", "due", "run_sync", "unsure"]
@@ -180,7 +180,7 @@ def _straight_down(run: _Run, confirm_deletes: str) -> None:
         if left is None and job.checkpoint.kept(job.name, collection.id) == 0:
             Remover(job, run.lease, run.place, run.writer, run.report).drop(collection.id, states[collection.id].settings)
     if run.report.kind is Kind.FULL:
-        empty_trash(job, run.listing("").keys())
+        remove(job, outlived(job, run.listing("").keys))
 
 
 def _follow_deletions(run: _Run, collections: dict[str, Collection], missing: Sequence[Missing], confirm_deletes: str) -> None:

@@ -55,5 +55,5 @@ def assess(
     for task, file in files:
         entry, stat, doubt = entries.get(task.id), found.get(file.key), unsure or task.id in failing
         decision = decide(task, file, entry, looked=listing is not None, found=stat, unsure=doubt)
-        steps.append(Step(project, task.id, task.revision, task.counts, task.drafts, file, entry, stat, decision, doubt))
+        steps.append(Step(project, task.id, task.revision, task.counts, task.drafts, file, entry, listing is not None, stat, decision, doubt))
     return steps, failed

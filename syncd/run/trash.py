@@ -1,17 +1,19 @@
 """The trash: where a deleted task's last TaskFile waits for its retention to end.
 
 Rule: a file leaves the trash when its retention has ended, never before. The Target alone tells what is there: the day a file came is in its key.
+What goes out of the trash and of the history goes here, in full Runs and by `syncd prune`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import islice
 
 from syncd.clock import SECOND, format_date
 from syncd.keys import Trashed
+from syncd.run.history import surplus
 from syncd.run.job import Job
 
 _CHUNK = 1000
@@ -38,15 +40,25 @@ def list_trash(job: Job) -> Iterator[TrashItem]:
                 yield TrashItem(trashed.project, trashed.task, stat.key, stat.size, trashed.day, _expires(job, trashed))
 
 
-def empty_trash(job: Job, listed: Iterable[str]) -> int:
-    """Remove, among the listed keys, what has been in the trash for longer than its retention; how many files that were."""
-    today, layout, removed = format_date(job.clock.now()), job.layout, 0
-    at_once = not job.rules.trash_retention  # a key tells only the day, and no retention is over at any hour of it
-    expired = (key for key in listed if (trashed := layout.trashed(key)) is not None and (at_once or _expires(job, trashed) < today))
-    while chunk := list(islice(expired, _CHUNK)):
+def outlived(job: Job, listed: Callable[[], Iterable[str]]) -> Iterator[str]:
+    """Among the listed keys, which `listed` gives in order as often as asked, the files that may go: in the trash for longer than its retention, or
+    earlier TaskFiles that no rule of the history keeps.
+    """
+    yield from _expired(job, listed())
+    yield from surplus(job, listed())
+
+
+def remove(job: Job, keys: Iterable[str]) -> None:
+    """Delete them, many at a time. The place must be claimed."""
+    rest = iter(keys)
+    while chunk := list(islice(rest, _CHUNK)):
         job.target.delete(chunk)
-        removed += len(chunk)
-    return removed
+
+
+def _expired(job: Job, listed: Iterable[str]) -> Iterator[str]:
+    today, layout = format_date(job.clock.now()), job.layout
+    at_once = not job.rules.trash_retention  # a key tells only the day, and no retention is over at any hour of it
+    return (key for key in listed if (trashed := layout.trashed(key)) is not None and (at_once or _expires(job, trashed) < today))
 
 
 def _expires(job: Job, trashed: Trashed) -> str:

@@ -18,6 +18,7 @@ from syncd.checkpoint.base import Commit, Lease
 from syncd.errors import SyncdError, TaskError
 from syncd.model import CollectionState, Counts, Entry, Event, Failure, Op, Report, Revision, Stat, TaskFile, Why
 from syncd.plan import Action, Decision
+from syncd.run.history import Keeper
 from syncd.run.job import Job, OnProgress, Progress
 from syncd.run.place import Place, rescue, stands
 
@@ -32,7 +33,9 @@ _PAGES = 4  # pages in flight: enough that the pool never waits for a commit, fe
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do about one task; its body is gone, its bytes are in `file`. unsure: an earlier Run may have put it, and told nobody."""
+    """What to do about one task; its body is gone, its bytes are in `file`. looked: the Target was listed, and `found` is what it listed there;
+    unsure: an earlier Run may have put it, and told nobody.
+    """
 
     project: str
     task: str
@@ -41,6 +44,7 @@ class Step:
     drafts: bool
     file: TaskFile
     entry: Entry | None
+    looked: bool
     found: Stat | None
     decision: Decision
     unsure: bool
@@ -62,12 +66,16 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a Step: an Entry to record, or a Failure, or neither when it was not begun any more. trashed: the file it replaced is kept."""
+    """What became of a Step: an Entry to record, or a Failure, or neither when it was not begun any more.
+
+    put: its file was put, or is to be; trashed: the file it replaced is in the trash; kept: it is in the history.
+    """
 
     step: Step
     entry: Entry | None = None
     put: bool = False
     trashed: bool = False
+    kept: bool = False
     error: SyncdError | None = None
 
 
@@ -76,7 +84,7 @@ class Writer:
 
     def __init__(self, job: Job, lease: Lease, place: Place, report: Report, on_progress: OnProgress | None) -> None:
         self._job, self._lease, self._place, self._report, self._on_progress = job, lease, place, report, on_progress
-        self._layout = job.layout
+        self._layout, self._history = job.layout, Keeper(job)
         self._failed: dict[tuple[str, str | None, str], Failure] = {}  # a task may be read twice in one Run: its last try counts
         self._read: dict[str, int] = {}
         self._latency, self._flushing = _GUESS, 0.0  # seconds of one put, of one flush
@@ -119,31 +127,41 @@ class Writer:
         self._report.failed.extend(self._failed.values())
 
     def _carry_out(self, steps: Sequence[Step]) -> list[Outcome]:
-        outcomes, fastest, clock = [], _GUESS, self._job.clock
+        """First what must be safe before a put takes its place, durably; then the puts."""
+        outcomes, spent, clock = [], [], self._job.clock
         for step in steps:
             begun = clock.monotonic()
-            outcomes.append(self._attempt(step))
-            fastest = min(fastest, clock.monotonic() - begun)
+            outcomes.append(self._attempt(self._prepare, Outcome(step)))
+            spent.append(clock.monotonic() - begun)
+        if any(outcome.kept for outcome in outcomes):
+            self._job.target.flush()
+        for number, outcome in enumerate(outcomes):
+            if outcome.put:
+                begun = clock.monotonic()
+                outcomes[number] = self._attempt(self._put, outcome)
+                spent[number] += clock.monotonic() - begun
         # of each slice the fastest, since the others waited for one another; unlocked, since every value was true a moment ago
-        self._latency += (fastest - self._latency) / 8
+        self._latency += (min(_GUESS, *spent) - self._latency) / 8
         return outcomes
 
-    def _attempt(self, step: Step) -> Outcome:
+    def _attempt(self, act: Callable[[Outcome], Outcome], so_far: Outcome) -> Outcome:
         if self._broken.is_set():
-            return Outcome(step)
+            return Outcome(so_far.step)
         try:
-            return self._perform(step)
+            return act(so_far)
         except TaskError as error:
-            return Outcome(step, error=error)
+            return Outcome(so_far.step, error=error)
         except SyncdError as error:
             self._broken.set()
-            return Outcome(step, error=error)
+            return Outcome(so_far.step, error=error)
         except BaseException:
             self._broken.set()
             raise
 
-    def _perform(self, step: Step) -> Outcome:
-        target, file, found, action = self._job.target, step.file, step.found, step.decision.action
+    def _prepare(self, begun: Outcome) -> Outcome:
+        """All but the put, if one is needed."""
+        step = begun.step
+        file, found, action = step.file, step.found, step.decision.action
         if action is Action.RECORD and step.entry is not None:
             # the Entry's own digest: of a volatile task other bytes were read than those that stand in the Target (I1)
             return Outcome(step, replace(_entry(step, step.entry.etag), digest=step.entry.digest, size=step.entry.size))
@@ -154,7 +172,11 @@ class Writer:
             # whatever on_delete says, since no Guard watches a put
             trash = self._layout.trash(step.project, step.task, step.entry.digest, self._job.clock.now())
             trashed = rescue(self._job, file.key, step.entry.digest, trash)
-        return Outcome(step, _entry(step, target.put(file.key, file.data)), put=True, trashed=trashed)
+        return Outcome(step, put=True, trashed=trashed, kept=self._history.keep(step))
+
+    def _put(self, ready: Outcome) -> Outcome:
+        step = ready.step
+        return Outcome(step, _entry(step, self._job.target.put(step.file.key, step.file.data)), put=True, trashed=ready.trashed)
 
     def _commit(self, page: Page, work: Sequence[Future[list[Outcome]]]) -> None:
         try:

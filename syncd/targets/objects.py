@@ -18,7 +18,7 @@ from datetime import timedelta
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 import obstore
@@ -80,6 +80,8 @@ _HOPELESS = ("redirect without LOCATION", "InvalidCertificate(")
 
 class ObjectConfig(Fields):
     """What the config of every object store says."""
+
+    versions: ClassVar[bool] = True
 
     type: str
     bucket: str

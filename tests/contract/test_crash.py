@@ -60,12 +60,17 @@ def check(rig: Rig, source: MemorySource, report: Report) -> None:
     }
 
 
+def old(rig: Rig, folder: str) -> list[bytes]:
+    """What is kept there, each as often as it is."""
+    return sorted(data for key, data in rig.files().items() if folder in key)
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("change", [first_run, later_run])
 def test_dying_at_every_side_effect(change: Callable[[MemorySource], None], after: bool, kind: str, url: str, tmp_path: Path) -> None:
     def prepare(name: str) -> tuple[Rig, MemorySource]:
         source = MemorySource()
-        rig = Rig(source, new_place(kind, url, tmp_path).open, tmp_path / name)
+        rig = Rig(source, new_place(kind, url, tmp_path).open, tmp_path / name, rules={"history": {"keep_last": 5}})
         first_run(source)
         if change is later_run:
             rig.run()
@@ -76,13 +81,14 @@ def test_dying_at_every_side_effect(change: Callable[[MemorySource], None], afte
     life = Life()
     check(rig, source, rig.run(life=life))
     assert life.effects > 10
-    old = {key: data for key, data in rig.files().items() if "/_trash/" in key}
+    trash, history = old(rig, "/_trash/"), old(rig, "/_history/")
+    assert len(history) == (2 if change is later_run else 0)
     for k in range(1, life.effects + 1):
         rig, source = prepare(f"{k}")
         with suppress(Died):
             rig.run(life=Life(k, after=after))
         check(rig, source, rig.run())
-        assert sorted(old.values()) == sorted(data for key, data in rig.files().items() if "/_trash/" in key), k
+        assert (trash, history) == (old(rig, "/_trash/"), old(rig, "/_history/")), k
         again = rig.run()
         assert (0, 0, 0) == (again.written, again.trashed, again.target_requests), k
 
