@@ -3,7 +3,7 @@
 Refuses to lose the only copy of anything, to touch a file that syncd never writes (I6), and to move more orphans than `max_delete` unasked. How:
 - Before the Run each such task is noted as failing, and its Entry's Revision is made one that no Source has. Every Source reads failing tasks again,
   and a doubtful Entry is put again whatever its digest. Nothing is forgotten: a crash leaves tasks that the next Run of any kind mends (I1-I3).
-- Bytes of somebody else in a task's place are copied into the trash, durably, before that note; so no put can lose them.
+- Bytes of somebody else in a task's place are moved into the trash before that note: no put can lose them, nor take them for an earlier version.
 - Orphans go after the Run: what a killed Run put and this one recorded is none any more. Each is in the trash before it is deleted.
 """
 
@@ -84,39 +84,58 @@ class _Mending:
             if self._may_go(orphans):
                 for project, lines in orphans.items():
                     for chunk in chunks(lines):
-                        self._to_trash(lease, project, chunk, pool)
+                        moved, now = self._move(chunk, pool), self._job.clock.now()
+                        events = [Event(Op.TRASH, Why.HEALED, project, line.task, digest, 0, now) for line, digest in moved]
+                        self._job.checkpoint.commit(lease, project, Commit(events=events))
+                        self.trashed += len(moved)
 
     def _note(self, lease: Lease, project: str, lines: Sequence[VerifyLine], pool: ThreadPoolExecutor) -> None:
         """Make the next reading put these again; those whose bytes are right are only recorded anew."""
         checkpoint, name = self._job.checkpoint, self._job.name
         held = checkpoint.known(name, project).entries([line.task for line in lines if line.task is not None])
         state = checkpoint.states(name).get(project)
-        digests = [held[line.task].digest if line.task in held else state.settings if state and line.task is None else b"" for line in lines]
-        right = list(pool.map(self._is, lines, digests))
-        self._job.target.flush()
-        commit, failed = list[Entry](), list[Failure]()
-        for line, same in zip(lines, right, strict=True):
-            entry = held.get(line.task or "")
-            if line.task is None:
-                state = state and replace(state, settings=b"")
-            elif same and entry is not None and line.found is not None:
-                commit.append(replace(entry, etag=line.found.etag, size=line.found.size))
+        entries, failed, settings, wrong = list[Entry](), list[Failure](), None, list[VerifyLine]()
+        for line, found in zip(lines, pool.map(self._digest, lines), strict=True):
+            entry = held.get(line.task) if line.task is not None else None
+            right = entry.digest if entry is not None else state.settings if state is not None and line.task is None else b""
+            if entry is not None and found == right and line.found is not None:
+                entries.append(replace(entry, etag=line.found.etag, size=line.found.size))
                 self.recorded += 1
-            elif project not in self._shown or (entry is not None and entry.kept):
+                continue
+            if project not in self._shown or (entry is not None and entry.kept):
                 self.left.append(line._replace(why=f"{line.why}; can't be mended: it is gone from the Source, or the config leaves it out"))
-            else:
-                commit += [_doubtful(entry)] if entry is not None else []
-                failed.append(Failure(project, line.task, f"its file: {line.why}", entry.revision.last_activity if entry is not None else None))
-        settled = state if any(line.task is None for line in lines) and project in self._shown else None
-        checkpoint.commit(lease, project, Commit(entries=commit, failed=failed, state=settled))
+                continue
+            wrong += [line] if found not in {b"", right} else []
+            if line.task is None:
+                settings = state and replace(state, settings=b"")
+                continue
+            entries += [_doubtful(entry)] if entry is not None else []
+            failed.append(Failure(project, line.task, f"its file: {line.why}", entry.revision.last_activity if entry is not None else None))
+        self._move(wrong, pool)
+        checkpoint.commit(lease, project, Commit(entries=entries, failed=failed, state=settings))
 
-    def _is(self, line: VerifyLine, digest: bytes) -> bool:
-        """Whether the right bytes stand there; others are kept in the trash."""
+    def _digest(self, line: VerifyLine) -> bytes:
+        """Of what stands there; empty: nothing does."""
         data = self._job.target.get(line.key)
-        if data is None or (found := encode.digest(data)) == digest:
-            return data is not None
-        self._job.target.put(self._trash(line, found), data)
-        return False
+        return b"" if data is None else encode.digest(data)
+
+    def _move(self, lines: Sequence[VerifyLine], pool: ThreadPoolExecutor) -> list[tuple[VerifyLine, bytes]]:
+        """Into the trash, durably, and only then away. Those that were there, each with its digest."""
+        target = self._job.target
+        moved = [(line, digest) for line, digest in zip(lines, pool.map(self._keep, lines), strict=True) if digest]
+        if moved:
+            target.flush()
+            target.delete([line.key for line, _ in moved])
+            target.flush()
+        return moved
+
+    def _keep(self, line: VerifyLine) -> bytes:
+        data = self._job.target.get(line.key)
+        if data is None:
+            return b""
+        digest = encode.digest(data)
+        self._job.target.put(self._trash(line, digest), data)
+        return digest
 
     def _trash(self, line: VerifyLine, digest: bytes) -> str:
         now = self._job.clock.now()
@@ -140,27 +159,6 @@ class _Mending:
         if over and self._confirmed != this:
             self.guard = GuardTripped("; ".join(over), this)
         return self.guard is None
-
-    def _to_trash(self, lease: Lease, project: str, lines: Sequence[VerifyLine], pool: ThreadPoolExecutor) -> None:
-        """Each in the trash, durably, and only then away; the feed says so."""
-        target, now = self._job.target, self._job.clock.now()
-        digests = list(pool.map(self._keep, lines))
-        target.flush()
-        moved = [(line, digest) for line, digest in zip(lines, digests, strict=True) if digest]
-        target.delete([line.key for line, _ in moved])
-        target.flush()
-        events = [Event(Op.TRASH, Why.HEALED, project, line.task, digest, 0, now) for line, digest in moved]
-        self._job.checkpoint.commit(lease, project, Commit(events=events))
-        self.trashed += len(moved)
-
-    def _keep(self, line: VerifyLine) -> bytes:
-        """Put a copy into the trash; its digest, empty when the file is not there any more."""
-        data = self._job.target.get(line.key)
-        if data is None:
-            return b""
-        digest = encode.digest(data)
-        self._job.target.put(self._trash(line, digest), data)
-        return digest
 
 
 def _doubtful(entry: Entry) -> Entry:

@@ -15,7 +15,7 @@ from tests.contract.test_sources import WORLDS
 from tests.fakes.memory import MemorySource
 from tests.fakes.mortal import Died, Life
 from tests.fakes.rig import KINDS, TestClock, new_place, server
-from tests.fakes.tamper import EVERYTHING, Desk, quietly
+from tests.fakes.tamper import EVERYTHING, Desk, quick_folder, quietly
 from tests.fakes.worlds import World
 
 
@@ -73,10 +73,16 @@ def test_a_lost_checkpoint_is_rebuilt_from_every_target_without_a_put(kind: str,
     assert desk.verify(read=EVERYTHING, source=True) == []
 
 
-def test_dying_after_every_side_effect_of_a_repair(tmp_path: Path) -> None:
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_dying_at_every_side_effect_of_a_repair(after: bool) -> None:
+    with quick_folder() as folder:
+        _die_everywhere(folder, after=after)
+
+
+def _die_everywhere(folder: Path, *, after: bool) -> None:
     def prepare(name: str) -> Desk:
-        (tmp_path / name).mkdir()
-        desk = _desk("local", "", tmp_path / name)
+        (folder / name).mkdir()
+        desk = _desk("local", "", folder / name)
         _tampered(desk)
         return desk
 
@@ -88,7 +94,7 @@ def test_dying_after_every_side_effect_of_a_repair(tmp_path: Path) -> None:
     for k in range(1, life.effects + 1):
         desk = prepare(str(k))
         with suppress(Died):
-            desk.repair(desk.verify(), life=Life(k, after=True))
+            desk.repair(desk.verify(), life=Life(k, after=after))
         assert others <= set(desk.backup().values()) | set(desk.kept().values()), k
         assert Status.OK is desk.run().status, k  # any Run goes on where the repair died
         desk.repair(desk.verify())

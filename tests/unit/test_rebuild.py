@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from syncd.targets import local
 from tests.fakes.flips import AT, check_flips, rebuild, stamps
 from tests.fakes.memory import MemorySource
 from tests.fakes.rig import Rig, TestClock
+from tests.fakes.tamper import quick_folder
 
 
 @pytest.fixture
@@ -25,6 +27,12 @@ def source() -> MemorySource:
     source.add("1", 200)
     source.add("2", 20)
     return source
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    with quick_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -118,4 +126,4 @@ def test_an_older_one_is_brought_up_to_date_by_whoever_writes(rig: Rig, monkeypa
 
 
 def test_bits_flipped_anywhere_are_recognised_or_harmless(rig: Rig) -> None:
-    check_flips(rig, 40)
+    check_flips(rig, 100)
