@@ -264,9 +264,10 @@ def _read(run: _Run, state: CollectionState, reading: Reading) -> tuple[Collecti
         run.writer.submit(page)
     run.writer.drain()
     held = [f.last_activity for f in [*unread, *(f for f in job.checkpoint.failures(job.name) if f.project == project)]]
-    after = replace(
-        state, cursor=next_cursor(state.cursor, earned, held), position=None, pass_cursor=None, drafts_at=now if drafts else state.drafts_at
-    )
+    floor = state.cursor
+    if reading.since is None and floor is not None and earned is not None:
+        floor = min(floor, earned)  # everything was read: a Cursor ahead of the Source (its clock was wrong, a bit flipped) comes back
+    after = replace(state, cursor=next_cursor(floor, earned, held), position=None, pass_cursor=None, drafts_at=now if drafts else state.drafts_at)
     return _advance(run, state, after, recorded=recorded), [] if unread else missing  # what could not be read may hold them (I4)
 
 

@@ -7,16 +7,18 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from syncd.checkpoint import sqlite, sqlite_file
+from syncd.checkpoint.base import Commit
 from syncd.errors import CheckpointError, OwnedError
 from syncd.model import Kind, Status
 from syncd.targets import local
 from tests.fakes.flips import AT, check_flips, rebuild, stamps
-from tests.fakes.memory import MemorySource
+from tests.fakes.memory import SECOND, MemorySource
 from tests.fakes.rig import Rig, TestClock
 from tests.fakes.tamper import quick_folder
 
@@ -123,6 +125,17 @@ def test_an_older_one_is_brought_up_to_date_by_whoever_writes(rig: Rig, monkeypa
     report = rig.run(Kind.FULL)
     assert (Status.OK, 220, 0) == (report.status, report.unchanged, report.adopted)
     assert before == stamps(rig)
+
+
+def test_a_cursor_ahead_of_the_source_comes_back_with_a_full_run(rig: Rig, source: MemorySource) -> None:
+    """A flipped bit, or a server whose clock was wrong for an hour: else every change since would wait for a full Run, for ever."""
+    with closing(sqlite.open(rig.state)) as checkpoint:
+        state = checkpoint.states("cats")["1"]
+        checkpoint.commit(checkpoint.begin("cats", "r", Kind.FULL, 1), "1", Commit(state=replace(state, cursor=10**17)))
+    rig.run(Kind.FULL)
+    source.now += SECOND
+    source.put("1", "7", {"id": 7, "data": {"text": "edited"}})
+    assert 1 == rig.run(Kind.INCREMENTAL).written
 
 
 def test_bits_flipped_anywhere_are_recognised_or_harmless(rig: Rig) -> None:
