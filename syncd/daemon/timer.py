@@ -89,4 +89,6 @@ class Timer:
     def close(self) -> None:
         """Call nobody any more."""
         if self._scheduler.running:
+            self._scheduler.pause()
+            self._scheduler.remove_all_jobs()  # waits for alarms that just go off: a shutdown among them would end in a traceback
             self._scheduler.shutdown(wait=False)

@@ -113,3 +113,14 @@ def test_it_lives_until_its_thread_does_not(timer: Timer, clock: Shifted, monkey
     timer.at("after the beat", clock.now())
     assert with_beat.wait(WAIT)
     assert timer.alive()
+
+
+def test_it_may_be_closed_while_alarms_go_off(clock: Shifted) -> None:
+    """A traceback in its thread would fail this test."""
+    for _ in range(30):
+        timer, first = Timer(clock), threading.Event()
+        timer.start(lambda _, first=first: first.set())  # type: ignore[misc]  # the event of this round
+        for number in range(50):
+            timer.at(f"sync-{number}", clock.now())
+        assert first.wait(WAIT)
+        timer.close()
