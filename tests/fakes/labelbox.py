@@ -49,7 +49,6 @@ class Call:
 
     names: tuple[str, ...]
     variables: Mapping[str, Any]
-    agent: str
     at: int
     status: int | None  # None: no answer
 
@@ -98,28 +97,28 @@ class Labelbox(World):
         path = urlsplit(request.target).path
         if path not in {"/graphql", "/_gql"}:
             name = "mask" if "/masks/" in path else "frames"
-            return self._through(request, (name, "any"), {}, lambda: self._refusal(request) or self.files.api(path))
+            return self._through((name, "any"), {}, lambda: self._refusal(request) or self.files.api(path))
         try:
             asked = json.loads(request.body)
             operation = parse(asked["query"])
         except (ValueError, KeyError, TypeError, Refused) as error:
             code, status = (error.code, error.status) if isinstance(error, Refused) else ("MALFORMED_REQUEST", 400)
             answer = faults.errors(code, str(error), status)
-            return self._through(request, ("graphql", "any"), {}, lambda: answer)
+            return self._through(("graphql", "any"), {}, lambda: answer)
         names = [each.name for top in operation.fields for each in (top, *top.fields)]
         variables = asked.get("variables") or {}
-        return self._through(request, (*names, "graphql", "any"), variables, lambda: self._refusal(request) or self._graphql(operation, variables))
+        return self._through((*names, "graphql", "any"), variables, lambda: self._refusal(request) or self._graphql(operation, variables))
 
     def _stored(self, request: Request) -> Answer:
         name = "file" if request.path.startswith("/exports/") else "frames_file"
-        return self._through(request, (name, "any"), {}, lambda: self.files.store(request))
+        return self._through((name, "any"), {}, lambda: self.files.store(request))
 
-    def _through(self, request: Request, names: Sequence[str], variables: Mapping[str, Any], make: Callable[[], Answer]) -> Answer:
+    def _through(self, names: Sequence[str], variables: Mapping[str, Any], make: Callable[[], Answer]) -> Answer:
         """The answer, unless a planned fault or the budget comes between; logged and dated."""
         with self.lock:
             plan = self._plans.strike(names)
             at, place = self.clock(), len(self.log)
-            self.log.append(Call(tuple(names), variables, request.headers.get("X-User-Agent", ""), at, None))
+            self.log.append(Call(tuple(names), variables, at, None))
             answer = plan.what(make) if plan else make()
             self.log[place] = replace(self.log[place], status=answer.status)
             return replace(answer, headers=[*answer.headers, ("Date", formatdate(at // 1_000_000, usegmt=True))])

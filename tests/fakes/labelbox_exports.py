@@ -114,7 +114,6 @@ class Exports:
         self.seconds = 0.0
         self.polls = 0
         self.frames_as_url = False
-        self.cap_error = ("OPERATION_NOT_ALLOWED", "The limit of running exports has been reached, try again when one of them has ended")
         self._states: dict[str, State] = {}
         self._numbers = itertools.count(1)
 
@@ -152,7 +151,7 @@ class Exports:
     def _refuse_too_many(self, project: str) -> None:
         running = self.running()
         if len(running) >= PER_ORGANIZATION or (project and sum(task.project == project for task in running) >= PER_PROJECT):
-            raise Refused(*self.cap_error)
+            raise Refused("OPERATION_NOT_ALLOWED", "The limit of running exports has been reached, try again when one of them has ended")
 
     def _scope(self, mutation: str, scope: str, filters: Mapping[str, Any]) -> Test:
         """The rows an export is about before any filter."""

@@ -45,8 +45,6 @@ def encode(value: Any) -> bytes:
 
 
 def render(world: World, row: str, state: State, wanted: Wanted) -> dict[str, Any]:
-    if state.verbatim is not None:
-        return state.verbatim
     params = wanted.params
     shape: dict[str, Any] = {"data_row": _data_row(world, row, state, details=params.get("includeDataRowDetails", False))}
     shape["media_attributes"] = state.media_attributes

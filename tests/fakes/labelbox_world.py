@@ -67,7 +67,6 @@ class State:
     embeddings: list[dict[str, Any]] = field(default_factory=list)
     members: dict[str, Member] = field(default_factory=dict)
     runs: dict[str, InRun] = field(default_factory=dict)
-    verbatim: dict[str, Any] | None = None  # what exports show of it, whatever their params
 
 
 @dataclass(slots=True)
@@ -134,9 +133,9 @@ class World:
     def new_id(self, kind: str) -> str:
         return f"c{kind}{next(self._numbers):0{24 - len(kind)}d}"
 
-    def project(self, name: str, media_type: str = "IMAGE", project_id: str = "") -> Project:
+    def project(self, name: str, media_type: str = "IMAGE") -> Project:
         with self.lock:
-            made = Project(self, project_id or self.new_id("proj"), name, media_type)
+            made = Project(self, self.new_id("proj"), name, media_type)
             self.projects[made.id] = made
             return made
 
@@ -256,15 +255,6 @@ class Project:
                 labels = [self._label(one) for one in spec.get("labels", ())]
                 self.join(row, batch=batch, labels=labels, status=spec.get("status", "DONE" if labels else "TO_LABEL"))
             return ids
-
-    def add_verbatim(self, payload: Mapping[str, Any]) -> str:
-        """A data row that every export shows as this, value for value; its own id. For what the vendor's documents print."""
-        with self.world.lock:
-            (made,) = self.add({"verbatim": payload})
-            row = self.world.rows.pop(made)
-            row.id = str(payload["data_row"]["id"])
-            self.world.rows[row.id] = row
-            return row.id
 
     def _label(self, given: Mapping[str, Any]) -> dict[str, Any]:
         made = label(self.world.new_id("label"), show_time(self.world.clock()), given if "annotations" not in given else {})
