@@ -22,7 +22,7 @@ from syncd import __version__
 from syncd.clock import SECOND, format_time
 from syncd.daemon.board import Board, State, SyncView
 from syncd.keys import shown
-from syncd.model import RunRecord, Status
+from syncd.model import Failure, RunRecord, Status
 
 PAGE = 100  # Syncs
 HISTORY, FAILURES, BARS = 50, 100, 24  # Runs and failed tasks on the page of a Sync; Runs in a sparkline
@@ -86,9 +86,10 @@ class Page:
         view = self._board.sync(name)
         if view is None:
             return None
+        parts = [Failure(**told) for told in (view.last.report.get("failed", ()) if view.last else ()) if told["task"] is None]
         return self._templates["sync"].render(
-            now=self._board.now(), config=self._board.config(), view=view,
-            command=self._board.confirm_command(name), runs=self._board.runs(name, HISTORY), failures=self._board.failures(name, FAILURES),
+            now=self._board.now(), config=self._board.config(), view=view, command=self._board.confirm_command(name),
+            runs=self._board.runs(name, HISTORY), failures=[*parts, *self._board.failures(name, FAILURES)][:FAILURES],
         )  # fmt: skip
 
     def fault(self, status: int, words: str = "") -> str:

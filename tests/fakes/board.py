@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from syncd.clock import SECOND, parse_time
 from syncd.daemon.board import ConfigState, State, SyncView, Totals, Woken
@@ -123,7 +123,8 @@ def sample(extra: int = 0) -> FakeBoard:
     token = "studio: 401 for https://studio.example.com: the token is refused; make a new one and put it into the config"
     refused = run("xray-chest", Status.FAILED, ago=3, error=token)
     some = run("invoices", Status.PARTIAL, failed_count=3, written=40)
-    hostile = run(HOSTILE, Status.FAILED, error=f"project {HOSTILE} can't be read: <img src=x onerror=alert(2)>")
+    part = Failure("1", None, "page 3 broke off: <i>")
+    hostile = run(HOSTILE, Status.FAILED, error=f"project {HOSTILE} can't be read: <img src=x onerror=alert(2)>", failed=[asdict(part)])
     progress = Progress("31", "Satellite tiles 2026", 1_000_000, 412_300, 411_950, 0, 1_900_000_000)
     views = [
         view("cats"),
@@ -150,6 +151,6 @@ def sample(extra: int = 0) -> FakeBoard:
     histories = {v.name: [v.last, *history(v.name, bad=bad.get(v.name, ()), status=ends.get(v.name, Status.FAILED))[1:]] for v in views if v.last}
     failing = {
         "invoices": [Failure("7", str(n), "the Target answered 403 for this key: AccessDenied", about=None) for n in (1041, 1042, 2207)],
-        HOSTILE: [Failure("1", HOSTILE, "<b>not text</b>"), Failure("1", None, "page 3 broke off")],
+        HOSTILE: [Failure("1", HOSTILE, "<b>not text</b>")],
     }
     return FakeBoard(views, histories, failing, secrets={"cats": SECRET, HOSTILE: SECRET})

@@ -103,6 +103,15 @@ def test_failures_are_told_in_words() -> None:
     assert "2207 the Target answered 403" in tree
 
 
+def test_a_part_that_could_not_be_read_says_why_too() -> None:
+    """The Checkpoint keeps failures of tasks alone; those of a folder or a page of a listing stand in the Report."""
+    parts = [{"project": "p1", "task": None, "error": "p1/7.json: cut off", "last_activity": None, "about": None}]
+    parts.append({"project": "p1", "task": None, "error": "p1/8.json: no id", "last_activity": None, "about": "8"})
+    board = FakeBoard([view("cats", State.PARTIAL, run("cats", Status.PARTIAL, failed=parts), failing=2)])
+    for words in ("p1 a part of it p1/7.json: cut off", "p1 8 p1/8.json: no id"):
+        assert words in one(board, "cats")
+
+
 def test_more_failed_tasks_than_fit_say_where_the_rest_is() -> None:
     many = [Failure("1", str(n), "too large") for n in range(page.FAILURES + 20)]
     board = FakeBoard([view("cats", State.PARTIAL, failing=len(many))], failing={"cats": many})
