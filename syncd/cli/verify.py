@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 
 import typer
 
@@ -15,12 +17,13 @@ from syncd.cli.sync import WORST, failures, progress, report_fields
 from syncd.errors import CheckpointError, GuardTripped, SyncdError
 from syncd.model import Kind
 from syncd.run import PARTIAL
-from syncd.run.job import Job
+from syncd.run.job import Job, Progress
 from syncd.upkeep.repair import Repair, repair
 from syncd.upkeep.verify import DIFFERS, ERROR, EXTRA, MISSING, SAME, VerifyLine, verify
 
 _WORDS = {SAME: "same", MISSING: "missing", EXTRA: "extra", DIFFERS: "different", ERROR: "error"}
 _COLOURS = {MISSING: "-", DIFFERS: "~", EXTRA: "partial", ERROR: "!"}
+_STEP = 50  # files between two moves of the bar
 
 
 def run_verify(
@@ -61,7 +64,7 @@ def _verify(job: Job, call: Call, part: float, *, source: bool, everything: bool
     counts, read, found, begun = Counter[str](), 0, list[VerifyLine](), job.target.requests
     if not call.json:
         say(paint(job.name, "bold"))
-    for line in verify(job, read=part, source=source):
+    for line in _followed(job, verify(job, read=part, source=source), call):
         counts[line.sign] += 1
         read += line.read
         if line.sign != SAME:
@@ -75,6 +78,16 @@ def _verify(job: Job, call: Call, part: float, *, source: bool, everything: bool
         words = [f"{counts[sign]:,} {word}" for sign, word in _WORDS.items() if counts[sign] or sign == SAME]
         say(f"  {', '.join(words)}; {read:,} of them read" if part else f"  {', '.join(words)}")
     return found
+
+
+def _followed(job: Job, lines: Iterable[VerifyLine], call: Call) -> Iterator[VerifyLine]:
+    """The same, below them a bar when somebody watches."""
+    total = sum(job.checkpoint.size(job.name, project) for project in job.checkpoint.states(job.name))
+    with progress(job.name, Kind.FULL, call) if sys.stdout.isatty() else nullcontext() as on_progress:
+        for number, line in enumerate(lines, 1):
+            if on_progress is not None and number % _STEP == 0:
+                on_progress(Progress("files", "files", total, number, 0, 0, 0))
+            yield line
 
 
 def _show(job: Job, line: VerifyLine, call: Call) -> None:

@@ -82,8 +82,8 @@ def run_sync(
 
 
 def new_run_id(started: int) -> str:
-    """Sorts by time, and is nobody else's: `20261120-120000-a1b2c3`."""
-    return f"{format_time(started)[:19].translate(_COMPACT)}-{secrets.token_hex(3)}"
+    """Sorts by time, and is nobody else's: `20261120-120000-`, five hex digits of microseconds, one by chance."""
+    return f"{format_time(started)[:19].translate(_COMPACT)}-{started % SECOND:05x}{secrets.randbelow(16):x}"
 
 
 def _reported(job: Job, report: Report, confirm_deletes: str, take_over: bool, on_progress: OnProgress | None, around: Around | None) -> Report:

@@ -17,18 +17,19 @@ from typing import NamedTuple, TypeVar
 
 from syncd import encode
 from syncd.errors import TaskError
-from syncd.model import Collection, Entry, Stat
+from syncd.model import Collection, Entry, Stat, Status
 from syncd.plan import Action
 from syncd.run.collections import unmatched, vanished
 from syncd.run.deletions import with_files
 from syncd.run.job import Job
-from syncd.run.place import Listing
+from syncd.run.place import Listing, Place
 from syncd.run.readahead import read_ahead
 from syncd.run.reading import assess
 
 T = TypeVar("T")
 SAME, MISSING, EXTRA, DIFFERS, ERROR = "=", "-", "+", "*", "!"
 _CHUNK = 500
+_RUNS = 100  # looked through for one that ended well
 _PAUSE = 1.0  # seconds until what a Run has in its hands is looked at again
 _PATIENCE = 5.0  # seconds to wait in all: the Run that seems to go on may have been killed
 
@@ -66,11 +67,17 @@ def verify(job: Job, *, read: float = 0.0, source: bool = False) -> Iterator[Ver
 
     Raises SourceError, TargetError and AccessError when either can't be used as a whole.
     """
-    if not job.checkpoint.runs(job.name, 1):
-        yield VerifyLine(ERROR, "", None, "", f"this Checkpoint knows of no Run: run `syncd sync {job.name}`, or `syncd rebuild` if it was lost")
+    if not job.checkpoint.states(job.name) and all(run.status in {None, Status.FAILED} for run in job.checkpoint.runs(job.name, _RUNS)):
+        advice = f"run `syncd sync {job.name}`, or `syncd rebuild` if it was lost"
+        yield VerifyLine(ERROR, "", None, "", f"this Checkpoint knows of nothing that was backed up: {advice}")
         return
+    wrong = False
     with ThreadPoolExecutor(job.target.concurrency, thread_name_prefix="syncd-verify") as pool:
-        yield from _Target(job, read, pool).lines()
+        for line in _Target(job, read, pool).lines():
+            wrong |= line.sign != SAME
+            yield line
+    if wrong and (refusal := Place(job, take_over=False).refusal()):
+        yield VerifyLine(ERROR, "", None, "", refusal)
     if source:
         yield from (line._replace(source=True) for line in _source(job))
 
@@ -106,8 +113,8 @@ class _Target:
         return _Wanted(project, entry.task, self._layout.task(project, entry.task), entry.digest, entry.size, entry.etag)
 
     def _own(self, key: str) -> bool:
-        """What syncd keeps beside the TaskFiles: no part of an id begins with an underscore."""
-        return key.startswith("_syncd/") or "/_history/" in key or self._layout.trashed(key) is not None
+        """What syncd keeps beside the TaskFiles."""
+        return key.startswith("_syncd/") or self._layout.trashed(key) is not None or self._layout.historied(key) is not None
 
     def _judge(self, wanted: _Wanted, found: Stat | None) -> VerifyLine:
         line = VerifyLine(SAME, wanted.project, wanted.task, wanted.key, "", found)

@@ -13,6 +13,7 @@ import pytest
 from syncd import keys
 from syncd.clock import format_time
 from syncd.errors import Stopped, TargetError
+from syncd.run import new_run_id
 from syncd.targets import local
 from syncd.targets.base import Target
 from syncd.upkeep.changes import changes
@@ -144,3 +145,10 @@ def test_a_feed_that_somebody_spoilt_is_named(rig: Rig, target: Target, tmp_path
     (tmp_path / "backup" / keys.feed(run)).write_bytes(b"no json\n")
     with pytest.raises(TargetError, match=rf"{run}.ndjson: line 1"):
         list(changes(target, rig.clock))
+
+
+def test_runs_of_one_second_are_in_order_too() -> None:
+    moments = [1_790_000_000_000_000 + n for n in (0, 1, 17, 999_999, 1_000_000)]
+    ids = [new_run_id(moment) for moment in moments]
+    assert ids == sorted(ids)
+    assert [f"2026-09-21 {name}" for name in ids] == [f"{keys.feed(name)[15:25]} {name}" for name in ids]

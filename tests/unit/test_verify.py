@@ -67,13 +67,14 @@ class TestFound:
         desk.path("1/_project.json").unlink()
         os.truncate(desk.path("1/4.json"), 9)
         desk.path("1/5.json").write_bytes(desk.path("1/5.json").read_bytes().replace(b"task", b"fake"))
-        for key in ("1/999.json", "3/_project.json", "1/notes.txt", "stray"):
+        for key in ("1/999.json", "3/_project.json", "1/notes.txt", "stray", "1/_trash/mine", "1/_history/mine.json"):
             desk.path(key).parent.mkdir(exist_ok=True)
             desk.path(key).write_bytes(b"{}")
         lines = desk.verify()
         assert found(lines) == {
             (MISSING, "1/3.json"), (MISSING, "2/7/mask.png"), (MISSING, "1/_project.json"), (DIFFERS, "1/4.json"), (DIFFERS, "1/5.json"),
-            (EXTRA, "1/999.json"), (EXTRA, "3/_project.json"), (EXTRA, "1/notes.txt"), (EXTRA, "stray"),
+            (EXTRA, "1/999.json"), (EXTRA, "3/_project.json"), (EXTRA, "1/notes.txt"), (EXTRA, "stray"), (EXTRA, "1/_trash/mine"),
+            (EXTRA, "1/_history/mine.json"),
         }  # fmt: skip
         why = {line.key: (line.project, line.task, line.why) for line in lines}
         assert ("1", "999", "orphaned: no Entry tells of it") == why["1/999.json"]
@@ -96,8 +97,11 @@ class TestFound:
     def test_the_trash_the_history_and_syncds_own_are_nobodys_business(self, desk: Desk, source: MemorySource) -> None:
         del source.world["1"].tasks["5"]
         desk.run()
-        desk.path("1/_history/7").mkdir(parents=True)
-        desk.path("1/_history/7/20261120T120000Z.json").write_bytes(b"{}")
+        desk.rules["history"] = {"keep_last": 9}
+        source.now += SECOND
+        source.put("1", "6", {"id": 6, "data": {"text": "edited"}})
+        desk.run()
+        assert any("/_history/" in key for key in desk.files())
         assert any("/_trash/" in key for key in desk.files())
         assert desk.verify(read=EVERYTHING) == []
 
@@ -145,6 +149,17 @@ class TestFound:
         (line,) = desk.verify()
         assert ERROR == line.sign
         assert "syncd rebuild" in line.why
+
+    def test_a_place_that_another_checkpoint_took_over_is_told_when_it_differs(self, desk: Desk, tmp_path: Path) -> None:
+        ours, desk.state = desk.state, tmp_path / "another"
+        desk.run(take_over=True)
+        desk.state = ours
+        assert desk.verify() == []
+        desk.path("1/5.json").unlink()
+        missing, owned = desk.verify()
+        assert (MISSING, ERROR) == (missing.sign, owned.sign)
+        assert "belongs to sync cats of another Checkpoint" in owned.why
+        assert 11 == desk.repair([missing]).report.exit_code
 
     def test_errors_of_the_source_are_raised(self, desk: Desk, source: MemorySource) -> None:
         source.fail("page", 1, SourceError("down"))
@@ -212,6 +227,13 @@ class TestMended:
         assert {b"my only copy of a poem", b"and of a song"} == set(desk.kept().values())
         assert desk.verify(read=EVERYTHING, source=True) == []
         assert ["healed"] == [line["why"] for line in desk.feeds() if line["run_id"] == done.report.run_id and line["task"] == "5"]
+
+    def test_no_history_takes_somebody_elses_bytes_for_a_version(self, desk: Desk) -> None:
+        desk.rules["history"] = {"keep_last": 9}
+        desk.path("1/5.json").write_bytes(b"not by the Source")
+        desk.repair(desk.verify())
+        assert {b"not by the Source"} == set(desk.kept().values())
+        assert not [key for key in desk.files() if "/_history/" in key]
 
     def test_a_side_file_is_put_again(self, desk: Desk) -> None:
         desk.path("2/7/mask.png").unlink()
