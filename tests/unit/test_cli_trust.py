@@ -77,7 +77,7 @@ def test_json_has_a_line_for_each_difference_and_one_that_counts(desk: Desk) -> 
     (desk.folder / "backup/cats/3.json").unlink()
     line, totals = desk.objects("verify", "cats")
     assert line == {"sync": "cats", "sign": "-", "project": "cats", "task": "3", "key": "cats/3.json", "why": "missing", "against": "target"}
-    assert totals == {"sync": "cats", "same": 30, "missing": 1, "extra": 0, "different": 0, "error": 0, "read": 0, "target_requests": 1}
+    assert totals == {"sync": "cats", "same": 30, "missing": 1, "extra": 0, "different": 0, "error": 0, "read": 0, "target_requests": 2}
     mended = desk.objects("verify", "cats", "--repair")[-1]["repair"]
     assert ([], "", 1, "ok") == (mended["left"], mended["plan_id"], mended["run"]["healed"], mended["run"]["status"])
 
