@@ -1,7 +1,8 @@
 """`syncd verify`: what stands in the Target against what the Checkpoint, and if asked the Source, says of it.
 
 Refuses to change anything; `repair` mends. Rules:
-- Without reading data it costs the listing alone (and one look at the owner's marker when something differs): presence, size and ETag. A file that is read is judged by its digest, whatever its ETag.
+- Without reading data it costs the listing alone: presence, size and ETag (and, when something differs, a look at the owner's marker). A file that is
+  read is judged by its digest, whatever its ETag.
 - It may run beside a daemon: what differs while a Run goes on is looked at again, as the Checkpoint tells then, before it is called a difference.
 - Memory stays flat: the listing is on disk, and what an Entry tells of is taken out of it, so that what is left belongs to nobody.
 """
