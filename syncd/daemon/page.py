@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -86,7 +86,8 @@ class Page:
         view = self._board.sync(name)
         if view is None:
             return None
-        parts = [Failure(**told) for told in (view.last.report.get("failed", ()) if view.last else ()) if told["task"] is None]
+        told: Any = view.last.report.get("failed", ()) if view.last else ()  # the Checkpoint keeps failures of tasks only
+        parts = [Failure(**one) for one in told if one["task"] is None]
         return self._templates["sync"].render(
             now=self._board.now(), config=self._board.config(), view=view, command=self._board.confirm_command(name),
             runs=self._board.runs(name, HISTORY), failures=[*parts, *self._board.failures(name, FAILURES)][:FAILURES],

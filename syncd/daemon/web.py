@@ -89,6 +89,7 @@ class Server:
 
     def stop(self) -> None:
         """Take no more calls, let those under way end, free the address."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # who is too slow is cut off, which it would tell as a fault
         self._server.should_exit = True
         self._thread.join()
         self._listener.close()

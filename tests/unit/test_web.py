@@ -170,6 +170,14 @@ def test_garbage_is_no_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None
     assert not [record for record in caplog.records if record.name.startswith("uvicorn") and record.levelno >= logging.INFO]
 
 
+def test_what_a_stop_cuts_off_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    with ExitStack() as held, serving(sample()) as client:
+        connection = held.enter_context(socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=20))
+        connection.sendall(b"POST /hooks/cats HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n")
+        assert connection.recv(25).startswith(b"HTTP/1.1 100"), "its body is awaited now"
+    assert caplog.messages == []
+
+
 def test_text_that_is_no_unicode_is_shown_all_the_same() -> None:
     """Names of files are bytes: what Python makes of foreign ones can't be written as UTF-8."""
     foreign = "\udcff.json"
