@@ -124,3 +124,21 @@ class Inspected(Protocol):
     def inspect(self) -> Iterable[Finding]:
         """What would help or harm a backup there. Asks only; what it may not ask is ADVICE. Raises nothing of a vendor's."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A file as it stood from `since` to `until` (microseconds, as exact as the store tells); until None: it stands there now."""
+
+    since: int
+    until: int | None
+    data: bytes
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """A Target whose store can keep what is overwritten or deleted."""
+
+    def versions(self, key: str) -> Iterator[Version]:
+        """What it has of this key, newest first, each read as it is asked for; without versioning: what stands there. Raises TargetError."""
+        ...

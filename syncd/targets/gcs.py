@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from obstore.store import GCSStore
 
-from syncd.clock import Clock
-from syncd.targets.base import Finding, Sign
+from syncd.clock import Clock, parse_time
+from syncd.errors import AccessError, TargetError
+from syncd.targets.base import Finding, Sign, Version
 from syncd.targets.objects import LITTER, ObjectConfig, ObjectTarget, Vendor, eats
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every ed
     token = _nobody if _unsigned(config) else _provider(config.service_account_file)
     settings: GCSConfig = {"base_url": config.endpoint} if config.endpoint else {}
     make = partial(GCSStore, config=settings, credential_provider=token)
-    return ObjectTarget(Vendor("gs", _HINT, bulk_delete=False, make=make, inspect=partial(_inspect, config)), config, clock)
+    return ObjectTarget(
+        Vendor("gs", _HINT, bulk_delete=False, make=make, inspect=partial(_inspect, config), versions=partial(_versions, config)), config, clock
+    )
 
 
 def _unsigned(config: Config) -> bool:
@@ -81,14 +84,10 @@ def _credentials(account: Path | None) -> Any:  # google-auth ships no types
 def _inspect(config: Config) -> Iterator[Finding]:
     """How the bucket is set up, as google-cloud-storage is told."""
     from google.api_core.exceptions import GoogleAPIError
-    from google.auth.credentials import AnonymousCredentials
     from google.auth.exceptions import GoogleAuthError
-    from google.cloud.storage import Client
 
     try:
-        credentials = AnonymousCredentials() if _unsigned(config) else _credentials(config.service_account_file)  # type: ignore[no-untyped-call]  # as above
-        options = {"api_endpoint": config.endpoint} if config.endpoint else None
-        with closing(Client(project=None, credentials=credentials, client_options=options)) as client:
+        with closing(_client(config)) as client:
             bucket = client.get_bucket(config.bucket, timeout=30, retry=None)
     except (GoogleAPIError, GoogleAuthError, OSError, ValueError) as error:
         message = f"how the bucket is set up can't be asked for: {str(error).partition(chr(10))[0][:200]}"
@@ -107,6 +106,32 @@ def _inspect(config: Config) -> Iterator[Finding]:
         message = f"the bucket's {what} forbids to replace a file, which each change of a task does"
         yield Finding(Sign.WRONG, message, "remove it, or use another bucket; soft delete or versioning protect a backup without that")
     yield from _lifecycle(bucket.lifecycle_rules, config.prefix)
+
+
+def _versions(config: Config, path: str) -> Iterator[Version]:
+    from google.api_core.exceptions import Forbidden, GoogleAPIError
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        with closing(_client(config)) as client:
+            found = [blob for blob in client.list_blobs(config.bucket, prefix=path, versions=True, timeout=30, retry=None) if blob.name == path]
+            for blob in sorted(found, key=lambda blob: blob.generation, reverse=True):
+                until = parse_time(blob.time_deleted.isoformat()) if blob.time_deleted else None
+                yield Version(parse_time(blob.time_created.isoformat()), until, blob.download_as_bytes(timeout=30))
+    except (GoogleAPIError, GoogleAuthError, OSError, ValueError) as error:
+        text = f"gs://{config.bucket}/{path}: its versions can't be read: {str(error).partition(chr(10))[0][:200]}"
+        if isinstance(error, (Forbidden, GoogleAuthError)):
+            raise AccessError(f"{text}. {_HINT}") from error
+        raise TargetError(text) from error
+
+
+def _client(config: Config) -> Any:  # google-cloud-storage ships no types
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud.storage import Client
+
+    credentials = AnonymousCredentials() if _unsigned(config) else _credentials(config.service_account_file)  # type: ignore[no-untyped-call]  # as above
+    options = {"api_endpoint": config.endpoint} if config.endpoint else None
+    return Client(project=None, credentials=credentials, client_options=options)
 
 
 def _lifecycle(rules: Iterator[Mapping[str, Any]], own: str) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ from syncd.errors import AccessError, SyncdError, TargetError, TaskError, Transi
 from syncd.fields import Concurrency, Duration, Fields
 from syncd.model import Stat
 from syncd.retry import Retry
-from syncd.targets.base import Finding, Sign, checked, checked_prefix
+from syncd.targets.base import Finding, Sign, Version, checked, checked_prefix
 
 if TYPE_CHECKING:  # types alone: obstore has them in its stubs only
     from obstore.store import ClientConfig, RetryConfig
@@ -82,6 +82,7 @@ class ObjectConfig(Fields):
     """What the config of every object store says."""
 
     versions: ClassVar[bool] = True
+    """Its store can keep earlier versions (`history: bucket`)."""
 
     type: str
     bucket: str
@@ -121,7 +122,8 @@ def checked_endpoint(url: str) -> str:
 class Vendor:
     """What differs between stores.
 
-    make: an obstore store, given bucket, `client_options` and `retry_config`; attributes: what each object gets; inspect: see `base.Inspected`.
+    make: an obstore store, given bucket, `client_options` and `retry_config`; attributes: what each object gets; inspect: see `base.Inspected`;
+    versions: see `base.Versioned`, given a path in the bucket.
     """
 
     scheme: str
@@ -129,6 +131,7 @@ class Vendor:
     bulk_delete: bool
     make: Callable[..., S3Store | GCSStore]
     inspect: Callable[[], Iterable[Finding]]
+    versions: Callable[[str], Iterator[Version]]
     attributes: dict[str, str] = field(default_factory=dict)
     ca_file: Path | None = None
 
@@ -240,6 +243,9 @@ class ObjectTarget:
 
     def inspect(self) -> Iterable[Finding]:
         return self._vendor.inspect()
+
+    def versions(self, key: str) -> Iterator[Version]:
+        return self._vendor.versions(self._path(key))
 
     def close(self) -> None:
         """Nothing to do: connections close with the process."""

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from obstore.store import S3Store
 from pydantic import model_validator
 
-from syncd.clock import SECOND, Clock, to_datetime
+from syncd.clock import SECOND, Clock, parse_time, to_datetime
 from syncd.errors import AccessError, TargetError
 from syncd.fields import Secret
-from syncd.targets.base import Finding, Sign
+from syncd.targets.base import Finding, Sign, Version
 from syncd.targets.objects import LITTER, ObjectConfig, ObjectTarget, Vendor, checked_endpoint, eats
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every ed
         bulk_delete=True,
         make=partial(S3Store, config=_settings(config), credential_provider=_provider(config, clock)),
         inspect=partial(_inspect, config, clock),
+        versions=partial(_versions, config, clock),
         attributes={"Storage-Class": config.storage_class} if config.storage_class else {},
         ca_file=config.ca_file,
     )
@@ -192,6 +193,29 @@ def _asked(client: Any, config: Config, call: str, permission: str, none: str, j
             yield Finding(Sign.ADVICE, f"{call.removeprefix('get_').replace('_', ' ')}: can't be asked for ({code})", f"allow {permission}")
             return
     yield from judge(answer, config)
+
+
+def _versions(config: Config, clock: Clock, path: str) -> Iterator[Version]:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    until = None
+    try:
+        with closing(_client(config, clock)) as client:
+            pages = client.get_paginator("list_object_versions").paginate(Bucket=config.bucket, Prefix=path)
+            found = [each for page in pages for kind in ("Versions", "DeleteMarkers") for each in page.get(kind, ()) if each["Key"] == path]
+            # S3 tells whole seconds, and the newest first
+            for each in sorted(found, key=lambda each: (each["LastModified"], each["IsLatest"]), reverse=True):
+                since = parse_time(each["LastModified"].isoformat())
+                if "Size" in each:  # else it marks that the file was deleted
+                    answer = client.get_object(Bucket=config.bucket, Key=path, VersionId=each["VersionId"])
+                    yield Version(since, until, answer["Body"].read())
+                until = since
+    except (BotoCoreError, ClientError, LookupError) as error:
+        refused = isinstance(error, LookupError) or "AccessDenied" in str(error)
+        text = f"s3://{config.bucket}/{path}: its versions can't be read: {error}"
+        if refused:
+            raise AccessError(f"{text}. Allow s3:ListBucketVersions and s3:GetObjectVersion") from error
+        raise TargetError(text) from error
 
 
 def _client(config: Config, clock: Clock) -> Any:

@@ -100,6 +100,9 @@ class JsonApi:
 
     def _list(self, request: Request, bucket: str) -> Answer:
         query = request.query
+        if query.get("versions", "").lower() == "true":
+            found = self._store.all_versions(bucket, query.get("prefix", ""))
+            return _json({"kind": "storage#objects", "items": [_resource(request, bucket, name, blob) for name, blob in found]})
         page = self._store.list(
             bucket,
             prefix=query.get("prefix", ""),
@@ -252,6 +255,8 @@ def _resource(request: Request, bucket: str, name: str, blob: Blob) -> dict[str,
     }
     if "md5" in blob.hashes:
         resource["md5Hash"] = blob.hashes["md5"]
+    if blob.deleted:
+        resource["timeDeleted"] = blob.deleted.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     if blob.parts:
         resource["componentCount"] = blob.parts
     if blob.metadata:

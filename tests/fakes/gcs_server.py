@@ -43,6 +43,8 @@ class GcsServer:
         """What the bucket's resource of the JSON API says from now on, besides the usual, like `versioning={"enabled": True}`."""
         with self._lock:
             self._json.settings[bucket] = fields
+            if fields.get("versioning") == {"enabled": True}:
+                self._store.versioned.add(bucket)
 
     def objects(self, bucket: str) -> dict[str, bytes]:
         """What the bucket holds now, by key."""

@@ -37,6 +37,7 @@ class Blob:
     content_type: str = "application/octet-stream"
     metadata: Mapping[str, str] = field(default_factory=dict)
     parts: int = 0
+    deleted: datetime | None = None
 
     @property
     def md5(self) -> bytes:
@@ -94,6 +95,8 @@ class Store:
     def __init__(self, page_size: int) -> None:
         self.page_size = page_size
         self.buckets: dict[str, dict[str, Blob]] = {}
+        self.versioned: set[str] = set()  # buckets that keep what is overwritten or deleted
+        self.earlier: dict[tuple[str, str], list[Blob]] = {}
         self._generation = 0
 
     def create_bucket(self, name: str) -> None:
@@ -107,7 +110,8 @@ class Store:
         return self.buckets[name]
 
     def get(self, bucket: str, name: str, conditions: Conditions = Conditions(), generation: int | None = None) -> Blob:
-        blob = self.bucket(bucket).get(name)
+        earlier = {each.generation: each for each in self.earlier.get((bucket, name), ())}
+        blob = earlier.get(generation or 0) or self.bucket(bucket).get(name)
         if blob is None or generation not in {None, blob.generation}:
             raise StoreError(404, "NoSuchKey", "notFound", f"No such object: {bucket}/{name}")
         conditions.check(blob)
@@ -135,8 +139,13 @@ class Store:
         for kind, value in (expected or {}).items():
             if blob.hashes.get(kind, value) != value:
                 raise StoreError(400, "BadDigest", "invalid", f"The {kind} you specified did not match what we received.")
+        self._keep(bucket, name, now)
         blobs[name] = blob
         return blob
+
+    def _keep(self, bucket: str, name: str, now: datetime) -> None:
+        if bucket in self.versioned and (old := self.buckets[bucket].get(name)):
+            self.earlier.setdefault((bucket, name), []).append(replace(old, deleted=now))
 
     def patch(self, bucket: str, name: str, conditions: Conditions, **changes: object) -> Blob:
         blob = self.get(bucket, name, conditions)
@@ -146,7 +155,13 @@ class Store:
 
     def delete(self, bucket: str, name: str, conditions: Conditions, generation: int | None = None) -> None:
         self.get(bucket, name, conditions, generation)
+        self._keep(bucket, name, datetime.now(UTC))
         del self.bucket(bucket)[name]
+
+    def all_versions(self, bucket: str, prefix: str) -> list[tuple[str, Blob]]:
+        """Names and what is and was there, oldest first."""
+        earlier = [(name, blob) for (where, name), blobs in self.earlier.items() if where == bucket for blob in blobs]
+        return [(name, blob) for name, blob in [*earlier, *self.bucket(bucket).items()] if name.startswith(prefix)]
 
     def list(self, bucket: str, *, prefix: str, delimiter: str, after: str, limit: int, start: str = "", end: str = "") -> Page:
         """A page in the order of the names' UTF-8 bytes (which is that of their code points): names > after, >= start, < end; a common prefix

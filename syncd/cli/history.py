@@ -1,0 +1,114 @@
+"""`syncd history`: the versions of a task. `syncd prune`: what the trash and the history need not keep any more."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict
+
+import typer
+
+from syncd.cli.jobs import each, read
+from syncd.cli.main import Call
+from syncd.cli.output import clean, paint, say
+from syncd.clock import SystemClock, format_date, format_time
+from syncd.config import open_target
+from syncd.errors import SyncdError
+from syncd.keys import Layout, shown
+from syncd.run.job import Job
+from syncd.run.place import Listing, Place
+from syncd.run.trash import outlived, remove
+from syncd.upkeep.history import Change, Stood, holders, versions_of
+
+_SIGNS = {"added": "+", "removed": "-", "changed": "~"}
+
+
+def run_history(call: Call, sync: str, task: str, project: str) -> int:
+    """Version by version, newest first."""
+    config, _ = read(call, [sync])
+    rules = config.syncs[sync]
+    layout, bucket = Layout(rules.key), rules.history is not None and rules.history.bucket
+    with closing(open_target(config, sync, SystemClock())) as target:
+        projects = [project] if project else holders(target, layout, task)
+        if len(projects) > 1:
+            raise typer.BadParameter(f"task {task} is in several Collections: choose one with --project: {', '.join(projects)}")
+        versions = versions_of(target, layout, projects[0], task, bucket=bucket) if projects else iter(())
+        first = next(versions, None)
+        if first is None:
+            where = f"Collection {project}" if project else f"any Collection of {target.place}"
+            raise SyncdError(
+                f"no version of task {task} is in {where}: check the ids" + ("" if project else ", or name its Collection with --project")
+            )
+        for version in (first, *versions):
+            if call.json:
+                call.object({"sync": sync, "project": projects[0], "task": task} | _fields(version))
+            else:
+                _show(version)
+    return 0
+
+
+def _fields(version: Stood) -> dict[str, object]:
+    changes = None if version.changes is None else [asdict(change) for change in version.changes]
+    since, until = (at and format_time(at) for at in (version.since, version.until))
+    if version.where == "trash":
+        until = _day(version)
+    return {"where": version.where, "since": since, "until": until, "size": version.size, "digest": version.digest.hex(), "changes": changes}
+
+
+def _day(version: Stood) -> str:
+    return format_date((version.until or 0) - 1)
+
+
+def _show(version: Stood) -> None:
+    since = f"since {_moment(version.since)} " if version.since else ""
+    until = "now" if version.until is None else f"{_day(version)}, then deleted" if version.where == "trash" else _moment(version.until)
+    say(f"{paint(f'{since}until {until}', 'bold')}  {version.size:,} bytes  {version.digest.hex()[:12]}")
+    for change in version.changes or ():
+        say(f"  {paint(_SIGNS[change.op], _SIGNS[change.op])} {_said(change)}")
+    if version.changes == []:
+        say("  = the same as before")
+
+
+def _said(change: Change) -> str:
+    who = " ".join(filter(None, (change.by and f"by {change.by}", change.at and f"at {change.at}")))
+    if change.op == "removed" and who:  # nobody says by whom
+        who = f"(it was {who})"
+    fields = f": {', '.join(change.fields)}" if change.fields else ""
+    return clean(f"{change.kind} {change.id} {who}".rstrip() + fields)
+
+
+def _moment(at: int) -> str:
+    return format_time(at)[:19].replace("T", " ") + "Z"
+
+
+def run_prune(call: Call, syncs: Sequence[str] | None, *, dry_run: bool) -> int:
+    """Sync by Sync; the trash and the history of one are listed once."""
+    for job in each(call, syncs, write=not dry_run):
+        counts: Counter[str] = Counter()
+        with closing(Listing(job, "")) as listing:
+            keys = _told(call, job, outlived(job, listing.keys), counts, every=dry_run)
+            if dry_run:
+                deque(keys, maxlen=0)
+            else:
+                Place(job, take_over=False).claim()
+                remove(job, keys)
+        if not call.json:
+            done = "would go" if dry_run else "gone"
+            say(f"{job.name}: {counts['trash']:,} from the trash, {counts['history']:,} from the history {done}")
+    return 0
+
+
+def _told(call: Call, job: Job, keys: Iterable[str], counts: Counter[str], *, every: bool) -> Iterator[str]:
+    """The keys again, counted and shown as they pass."""
+    layout = job.layout
+    for key in keys:
+        what = "history" if (found := layout.historied(key)) else "trash"
+        counts[what] += 1
+        ids = found or layout.trashed(key)
+        assert ids is not None
+        if call.json:
+            call.object({"sync": job.name, "what": what, "project": ids.project, "task": shown(ids.task), "key": key})
+        elif every:
+            say(f"  {paint('-', '-')} {what:<7}  {clean(key)}")
+        yield key
