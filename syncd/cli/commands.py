@@ -197,6 +197,34 @@ def changes(
     return run_changes(call, sync, since, follow=follow)
 
 
+@command(app, "history")
+def history(
+    call: Call,
+    sync: OneSync,
+    task: Annotated[str, typer.Argument(metavar="TASK", help="The task's id.")],
+    *,
+    project: Annotated[str, typer.Option(metavar="ID", help="Its Collection; default: it is looked for in all.")] = "",
+) -> int:
+    """Show the versions of a task, newest first, and what changed.
+
+    Annotations, predictions, drafts, labels and data: + added  ~ changed  - removed, by whom and when. From the Target alone.
+    """
+    from syncd.cli.history import run_history
+
+    return run_history(call, sync, task, project)
+
+
+@command(app, "prune")
+def prune(call: Call, syncs: Syncs = None, *, dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False) -> int:
+    """Remove now what trash and history need not keep any more.
+
+    As each full Run does: by trash_retention and history, never more.
+    """
+    from syncd.cli.history import run_prune
+
+    return run_prune(call, syncs, dry_run=dry_run)
+
+
 @command(app, "run")
 def run(call: Call) -> int:
     """Run every Sync by its schedule, until it is stopped.
