@@ -5,17 +5,29 @@ A word for a Plan that has changed meanwhile does nothing, so one that comes lat
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 def folder(state: Path) -> Path:
-    """Where the words wait; the daemon makes it, so it is there only where one was."""
+    """Where the words wait; there only while a daemon would take them, or when one was killed."""
     return state / "confirmed"
 
 
+@contextmanager
+def listening(state: Path) -> Iterator[Path]:
+    """The folder, for as long as a daemon lives."""
+    folder(state).mkdir(mode=0o700, exist_ok=True)
+    try:
+        yield folder(state)
+    finally:
+        with suppress(OSError):  # somebody left a word at the last moment: the next start takes it
+            folder(state).rmdir()
+
+
 def leave(state: Path, sync: str, plan_id: str) -> bool:
-    """Let the daemon know; False when there was never one on this state."""
+    """Let the daemon know; False when there is none on this state."""
     if not folder(state).is_dir():
         return False
     draft = folder(state) / f".{sync}"

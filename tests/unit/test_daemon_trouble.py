@@ -28,7 +28,7 @@ from syncd.daemon.watch import Folder, Watch
 from syncd.errors import AccessError, CheckpointError, Stopped, SyncdError
 from syncd.model import Status
 from syncd.run import opening
-from syncd.run.confirmed import collect, folder, leave
+from syncd.run.confirmed import collect, leave, listening
 from syncd.run.opening import attempt
 from syncd.run.standing import standing
 from tests.fakes.daemon import until
@@ -159,12 +159,17 @@ def test_runs_that_do_not_end_are_left_behind(path: Path, monkeypatch: pytest.Mo
 # what is left for the daemon
 
 
-def test_a_word_is_left_only_where_a_daemon_was_and_taken_once(tmp_path: Path) -> None:
+def test_a_word_is_left_only_where_a_daemon_is_and_taken_once(tmp_path: Path) -> None:
     assert not leave(tmp_path, "cats", "abc")
-    folder(tmp_path).mkdir()
-    assert leave(tmp_path, "cats", "old")
-    assert leave(tmp_path, "cats", "abc")
-    assert (collect(tmp_path), collect(tmp_path)) == ({"cats": "abc"}, {})
+    with listening(tmp_path):
+        assert leave(tmp_path, "cats", "old")
+        assert leave(tmp_path, "cats", "abc")
+        assert (collect(tmp_path), collect(tmp_path)) == ({"cats": "abc"}, {})
+    assert not leave(tmp_path, "cats", "abc")
+    with listening(tmp_path):
+        leave(tmp_path, "cats", "late")
+    with listening(tmp_path):
+        assert collect(tmp_path) == {"cats": "late"}
 
 
 # watching
