@@ -180,6 +180,32 @@ def rebuild(call: Call, *, force: Annotated[bool, typer.Option("--force", help="
     return run_rebuild(call, force=force)
 
 
+@command(app, "restore")
+def restore(
+    call: Call,
+    sync: OneSync,
+    *,
+    project: Annotated[list[str] | None, typer.Option(metavar="ID_OR_PATTERN", help="What to restore; may be repeated. Default: all.")] = None,
+    task: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this task; may be repeated.")] = None,
+    at: Annotated[str, typer.Option(metavar="TIME", help="As it was then: 2026-11-20T12:00:00Z, or back from now: 2h, 30d.")] = "",
+    trashed: Annotated[bool, typer.Option("--trashed", help="What is in the trash instead.")] = False,
+    to_folder: Annotated[str, typer.Option(metavar="FOLDER", help="Restore to files here.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Also into a folder with other files, which may be replaced.")] = False,
+    to_label_studio: Annotated[str, typer.Option(metavar="URL", help="Restore into new projects of this Label Studio.")] = "",
+    token_file: Annotated[str, typer.Option(metavar="FILE", help="A file that holds the token for it.")] = "",
+    map_: Annotated[str, typer.Option("--map", metavar="FILE", help="YAML: e-mail of an annotator as it was, and as it is there.")] = "",
+    work: Annotated[str, typer.Option(metavar="FOLDER", help="What a second try needs, and the id map; default: restore-SYNC.")] = "",
+) -> int:
+    """Get tasks back: as files, or into a Label Studio.
+
+    Needs the Target alone, and only reads it. An interrupted restore goes on when it is started again.
+    """
+    from syncd.cli.restore import Where, run_restore
+
+    where = Where(to_folder, to_label_studio, token_file, map_, work, force=force)
+    return run_restore(call, sync, where, projects=project or (), tasks=task or (), at=at, trashed=trashed)
+
+
 @command(app, "changes")
 def changes(
     call: Call,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from syncd.checkpoint.base import Checkpoint
 from syncd.clock import Clock
@@ -14,6 +15,9 @@ from syncd.config.shape import Config
 from syncd.fields import Fields
 from syncd.sources.base import Selection, Source
 from syncd.targets.base import Target
+
+if TYPE_CHECKING:
+    from syncd.sources.label_studio_import import Importer
 
 NAMES = {"sources": ("label_studio", "labelbox", "files"), "targets": ("local", "s3", "gcs")}
 """Each section of the config and the types it knows: modules of the package of that name."""
@@ -46,6 +50,17 @@ def open_source(config: Config, sync: str, clock: Clock) -> Source:
 def open_target(config: Config, sync: str, clock: Clock) -> Target:
     """The Target of that Sync."""
     return target_of(config.targets[config.syncs[sync].target], clock)
+
+
+def open_folder(folder: Path, clock: Clock) -> Target:
+    """Any folder, as a Target."""
+    return target_of(config_class("targets", "local")(type="local", path=folder), clock)  # type: ignore[call-arg]  # its own fields
+
+
+def open_importer(url: str, token: str, clock: Clock) -> Importer:
+    """A Label Studio to restore to. Raises ValueError for what is no address of a server."""
+    importer: Importer = importlib.import_module("syncd.sources.label_studio_import").open(url, token, clock)
+    return importer
 
 
 def open_checkpoint(config: Config, *, read_only: bool = False) -> Checkpoint:

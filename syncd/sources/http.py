@@ -127,11 +127,12 @@ class Http:
         self._retry.call(attempt, tries=1)
 
     def ask(self, path: str, body: object, headers: Mapping[str, str], fault: Callable[[object, float | None], Exception | None]) -> Answer:
-        """One try of an authorized POST of JSON; TransientError is the caller's to retry.
+        """One try of an authorized POST of JSON, written exactly; TransientError is the caller's to retry.
 
         fault: what a JSON answer stands for by its content and its Retry-After; None: its status tells, as it always does for 401, 403 and 5xx.
         """
-        response, content = self._send("POST", path, json=body, headers={"Authorization": self._auth.header(self._post), **headers})
+        headers = {"Authorization": self._auth.header(self._post), "Content-Type": "application/json", **headers}
+        response, content = self._send("POST", path, content=encode.dumps(body), headers=headers)
         told = response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR and response.status_code not in _DENIED
         if told and _kind(response).endswith("json"):
             with suppress(TaskError):  # not JSON after all: judged below

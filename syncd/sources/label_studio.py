@@ -62,11 +62,15 @@ class Config(Fields):
 
 def open(config: Config, select: Selection, clock: Clock) -> LabelStudio:  # noqa: A001 - the name every edge shares
     """A Source for what `select["projects"]` names: ids or title patterns; all when absent."""
+    return LabelStudio(http_of(config, clock), select.get("projects"), config.concurrency, labeled_only=config.labeled_only)
+
+
+def http_of(config: Config, clock: Clock) -> Http:
+    """Requests to that server, with its token of either kind."""
     secret = config.token.get_secret_value().strip()
     auth = api.PersonalToken(secret, clock) if secret.count(".") == 2 else api.LegacyToken(secret)  # noqa: PLR2004 - a JWT has three parts
     retry = Retry(clock, retry_for=config.retry_for, exhausted=SourceError)
-    http = Http(config.url, retry, auth, api.explain, timeout=config.timeout, concurrency=config.concurrency)
-    return LabelStudio(http, select.get("projects"), config.concurrency, labeled_only=config.labeled_only)
+    return Http(config.url, retry, auth, api.explain, timeout=config.timeout, concurrency=config.concurrency)
 
 
 class LabelStudio:

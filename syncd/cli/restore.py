@@ -1,0 +1,152 @@
+"""`syncd restore`: what is wanted, where to, and what became of it.
+
+No other syncd may begin a Run of this state folder while the Target is being read; one that runs already, a daemon say, goes on, since reading harms
+nobody: then `--at` gives one moment, and nothing but that the moving present. A Checkpoint that is lost or broken is no hindrance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+import yaml
+
+from syncd.cli.jobs import read
+from syncd.cli.main import Call
+from syncd.cli.output import clean, fold, log, paint, say, table
+from syncd.cli.sync import progress
+from syncd.clock import SECOND, Clock, SystemClock, format_time, parse_time
+from syncd.config import Config, open_checkpoint, open_folder, open_importer, open_target
+from syncd.errors import CheckpointError, OwnedError
+from syncd.fields import parse_duration
+from syncd.keys import Layout
+from syncd.model import Kind
+from syncd.run import PARTIAL
+from syncd.upkeep.asof import Question, find
+from syncd.upkeep.restore import Restored, to_folder
+from syncd.upkeep.restore_label_studio import IDS, LOST, stage, to_label_studio
+
+if TYPE_CHECKING:
+    from syncd.sources.label_studio_import import Importer
+
+_NAMED = 20  # failures shown by name; `--json` has all
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The options that say where to."""
+
+    folder: str
+    url: str
+    token_file: str
+    map: str
+    work: str
+    force: bool
+
+
+def run_restore(call: Call, sync: str, where: Where, *, projects: Sequence[str], tasks: Sequence[str], at: str, trashed: bool) -> int:
+    """Restore, show what became of each project; 3 when something could not be restored, or is otherwise than it was."""
+    if bool(where.folder) == bool(where.url):
+        raise typer.BadParameter("say where to: --to-folder FOLDER or --to-label-studio URL")
+    if (at and trashed) or (where.url and not where.token_file):
+        raise typer.BadParameter("--at or --trashed, not both" if at else "--to-label-studio needs --token-file FILE")
+    config, _ = read(call, [sync])
+    clock = SystemClock()
+    question = Question(tuple(projects), tuple(tasks), _moment(at, clock) if at else None, trashed)
+    with closing(open_target(config, sync, clock)) as target, progress(sync, Kind.FULL, call) as on_progress:
+        layout = Layout(config.syncs[sync].key)
+        same = {"from": target.place, "key": layout.template, "projects": [*projects], "tasks": [*tasks], "trashed": trashed}
+        if where.folder:
+            same["at"] = "" if question.at is None else format_time(question.at)
+            with _lease(config, sync), closing(open_folder(Path(where.folder), clock)) as folder:
+                done = to_folder(find(target, layout, clock, question), folder, layout, same, force=where.force, on_progress=on_progress)
+        else:
+            work, people = Path(where.work or f"restore-{sync}"), _people(where.map)
+            with closing(_server(where, clock)) as server:
+                with _lease(config, sync):
+                    stage(find(target, layout, clock, question), work, same | {"at": at, "to": server.url})
+                done = list(to_label_studio(server, clock, work, people, on_progress))
+    return _show(call, sync, where.folder or str(work / IDS), done, told=not where.folder)
+
+
+def _moment(text: str, clock: Clock) -> int:
+    """Microseconds of a time, or of a duration back from now."""
+    with suppress(ValueError, OverflowError):
+        return clock.now() - int(parse_duration(text) * SECOND)
+    with suppress(ValueError, OverflowError):
+        return parse_time(text)
+    raise typer.BadParameter(f"--at={text}: neither a time like 2026-11-20T12:00:00Z nor a duration back like 2h or 30d")
+
+
+@contextmanager
+def _lease(config: Config, sync: str) -> Iterator[None]:
+    """Hold other syncds off, as far as that is possible."""
+    checkpoint = None
+    if config.state.exists():
+        try:
+            checkpoint = open_checkpoint(config)
+        except OwnedError:
+            log.warning("%s: another syncd is at work: what it changes meanwhile is restored as it was or as it is then; --at gives one moment", sync)
+        except CheckpointError as error:
+            log.warning("%s: restoring without its Checkpoint: %s", sync, error)
+    with closing(checkpoint) if checkpoint else nullcontext():
+        yield
+
+
+def _people(path: str) -> Mapping[str, str]:
+    if not path:
+        return {}
+    found = _text(path, "--map", yaml.safe_load)
+    if not isinstance(found, dict) or not all(isinstance(name, str) for pair in found.items() for name in pair):
+        raise typer.BadParameter(f"--map {path}: a line for each annotator is expected, `old@example.com: new@example.com`")
+    return found
+
+
+def _text(path: str, option: str, parse: Callable[[str], object] = str.strip) -> object:
+    try:
+        return parse(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text of the right form"
+        raise typer.BadParameter(f"{option} {path}: {reason}") from None  # what it holds may be a secret
+
+
+def _server(where: Where, clock: Clock) -> Importer:
+    token = str(_text(where.token_file, "--token-file"))
+    try:
+        return open_importer(where.url, token, clock)
+    except ValueError:
+        raise typer.BadParameter("--to-label-studio: the address of a server is expected, like https://studio.example.com") from None
+
+
+def _show(call: Call, sync: str, to: str, done: Sequence[Restored], *, told: bool) -> int:
+    """What became of each project, then what is not as it was."""
+    failed = [(restored.project, task, why) for restored in done for task, why in restored.failed]
+    if call.json:
+        for restored in done:
+            lines = [{"task": task or None, "error": why} for task, why in restored.failed]
+            call.object({"sync": sync, **asdict(restored), "failed": lines, "to": to})
+    else:
+        header = ("PROJECT", "TITLE", "NEW PROJECT", "TASKS", "FILES", "SIZE", "FAILED")
+        table(header, [_row(restored) for restored in done if restored.project], left=3)
+        for restored in done:
+            for remark, count in restored.remarks.items():
+                say(fold(f"  {clean(restored.project)}: {count:,} {clean(remark)}"))
+        if told:
+            say(fold("Made anew by the server, as no import takes them: " + "; ".join(f"of {kind} {names}" for kind, names in LOST.items())))
+        say(f"{'ids' if told else 'files'}: {clean(to)}")
+        if failed:
+            say(paint(f"{len(failed):,} not restored, or not as they were:", "failed"))
+        for project, task, why in failed[:_NAMED]:
+            say(fold(f"  {clean('/'.join(filter(None, (project, task))))}  {clean(why)}"))
+        if len(failed) > _NAMED:
+            say(f"  ... and {len(failed) - _NAMED:,} more (--json names all)")
+    return PARTIAL if failed else 0
+
+
+def _row(restored: Restored) -> tuple[str, ...]:
+    counts = (f"{restored.tasks:,}", f"{restored.files:,}", f"{restored.size:,}", f"{len(restored.failed):,}" if restored.failed else "")
+    return (restored.project, restored.title, restored.new_project, *counts)

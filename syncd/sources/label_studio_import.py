@@ -1,0 +1,110 @@
+"""What a restore asks of a Label Studio server: a new project, tasks in chunks, drafts, and what of it is there. Observed on 1.23.2.
+
+Each request that makes something is tried once: a TransientError means that nobody knows whether it was obeyed, and the caller looks it up. The
+server commits the tasks of one import together; but it may answer 500 to one that it committed, or 201 to one whose annotations it dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from syncd.clock import Clock
+from syncd.errors import SourceError
+from syncd.fields import Secret
+from syncd.model import Counts
+from syncd.sources import label_studio, label_studio_api
+from syncd.sources.http import Http
+
+_PAGE = 200  # bodies
+
+
+def open(url: str, token: str, clock: Clock) -> Importer:  # noqa: A001 - as every edge is opened
+    """Raises ValueError for what is no address of a server."""
+    config = label_studio.Config(type="label_studio", url=url, token=Secret(token))
+    return Importer(label_studio.http_of(config, clock), config.url)
+
+
+class Importer:
+    """One server. Raises SourceError for what it refuses, AccessError for its credentials."""
+
+    settable = (
+        "label_config", "description", "expert_instruction", "show_instruction", "show_skip_button", "enable_empty_annotation",
+        "show_annotation_history", "color", "maximum_annotations", "is_published", "show_collab_predictions", "sampling", "show_ground_truth_first",
+        "show_overlap_first", "overlap_cohort_percentage", "control_weights", "evaluate_predictions_automatically", "skip_queue",
+        "reveal_preannotations_interactively", "min_annotations_to_start_training", "annotator_evaluation_enabled",
+    )  # fmt: skip
+    """What of a project's settings may be set on another server, beside its title."""
+
+    def __init__(self, http: Http, url: str) -> None:
+        self._http = http
+        self._api = label_studio_api.Api(http, labeled_only=False)
+        self.url = url
+
+    def whoami(self) -> str:
+        """The e-mail of the token's user."""
+        return self._api.whoami().name
+
+    def people(self) -> frozenset[str]:
+        """The e-mails of everybody whom annotations can be by."""
+        rows = self._http.get("/api/users/").body
+        return frozenset(str(row["email"]) for row in rows if isinstance(row, dict) and row.get("email")) if isinstance(rows, list) else frozenset()
+
+    def titled(self, title: str) -> list[str]:
+        """The projects of exactly this title."""
+        return [project.id for project in self._api.projects() if project.title == title]
+
+    def project(self, project: str) -> Mapping[str, object] | None:
+        """Its settings; None when there is no such project."""
+        return self._api.project(project)
+
+    def create(self, title: str, settings: Mapping[str, object]) -> None:
+        """Make an empty project; its id is to be looked up."""
+        self._ask("/api/projects/", {name: settings[name] for name in self.settable if settings.get(name) is not None} | {"title": title})
+
+    def change(self, project: str, fields: Mapping[str, object]) -> None:
+        """Set these settings of a project."""
+        self._http.change("PATCH", f"/api/projects/{project}/", dict(fields))
+
+    def send(self, project: str, tasks: Sequence[Mapping[str, object]]) -> tuple[list[int], Counts]:
+        """Import some tasks: their new ids in order, and what the server says it took."""
+        body = self._ask(f"/api/projects/{project}/import?return_task_ids=true", list(tasks))
+        ids = body.get("task_ids")
+        took = Counts(*(label_studio_api.integer(body, f"{kind}_count") for kind in ("task", "annotation", "prediction")))
+        if not isinstance(ids, list) or len(ids) != took.tasks:
+            raise SourceError(f"POST /api/projects/{project}/import: no ids of the new tasks in the answer: is this a version that syncd knows?")
+        return ids, took
+
+    def bodies(self, project: str, after: int = 0) -> Iterator[list[dict[str, Any]]]:
+        """Every task with a greater id, in the order of ids, in pages, as the backup of that project would hold it."""
+        while True:
+            page = self._api.bodies(project, [], _PAGE, after)
+            if page.tasks:
+                after = label_studio_api.integer(page.tasks[-1], "id")
+                yield [dict(label_studio_api.task_of(task).body) for task in page.tasks]  # type: ignore[arg-type]  # of a task, never of a side file
+            if page.complete:
+                return
+
+    def draft(self, task: object, annotation: object, draft: Mapping[str, object]) -> None:
+        """Make a draft of the token's user."""
+        of = "drafts" if annotation is None else f"annotations/{annotation}/drafts"
+        self._ask(f"/api/tasks/{task}/{of}", dict(draft))
+
+    def remove_draft(self, draft: object) -> None:
+        """Remove one."""
+        self._http.change("DELETE", f"/api/drafts/{draft}/")
+
+    def remove_tasks(self, ids: Sequence[int]) -> None:
+        """Remove these tasks."""
+        for task in ids:
+            self._http.change("DELETE", f"/api/tasks/{task}/")
+
+    def remove(self, project: str) -> None:
+        """Remove a project."""
+        self._http.change("DELETE", f"/api/projects/{project}/")
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _ask(self, path: str, body: object) -> Mapping[str, Any]:
+        return label_studio_api.mapping(self._http.ask(path, body, {}, lambda *_: None).body, path)
