@@ -2,7 +2,7 @@
 
 With static keys nothing slow is imported; anything else asks botocore's whole chain (profile, SSO, web identity, container,
 instance) when the first request is signed. Refuses nothing that `objects` does not refuse.
-Objects get the server-side encryption and storage class that are configured; copies (the trash) get the encryption, and the bucket's standard class.
+Objects get the server-side encryption and storage class that are configured; copies (trash, history) get the encryption, and the bucket's standard class.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Config(ObjectConfig):
     kms_key_id: str | None = None
     """The KMS key; means `sse: aws:kms`."""
     storage_class: str | None = None
-    """Like STANDARD_IA or INTELLIGENT_TIERING. Default: STANDARD, which copies in the trash have always."""
+    """Like STANDARD_IA or INTELLIGENT_TIERING. Default: STANDARD, which copies in trash and history have always."""
     ca_file: Path | None = None
     """PEM file of certificate authorities to trust besides the system's."""
 

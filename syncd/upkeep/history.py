@@ -70,13 +70,14 @@ def holders(target: Target, layout: Layout, task: str) -> list[str]:
             ids = layout.ids(stat.key) or ((other.project, other.task) if (other := layout.trashed(stat.key) or layout.historied(stat.key)) else None)
             if ids is not None and ids[1] == task:
                 found[ids[0]] = None
-    return list(found)
+    return sorted(found)
 
 
 def compare(old: object, new: object) -> list[Change]:
     """What changed from one document of a task to the next: parts that people make first, then data and other fields."""
     before, after = dict(_parts(old)), dict(_parts(new))
-    people = {user["id"]: user.get("email") for each in [*before.values(), *after.values()] if "id" in (user := _mapping(each, "completed_by"))}
+    users = [_mapping(each, "completed_by") for each in [*before.values(), *after.values()]]
+    people = {_text(user["id"]): user["email"] for user in users if {"id", "email"} <= user.keys()}  # `updated_by` is an id
     changes = []
     for kind, id_ in dict.fromkeys([*after, *before]):
         was, now = before.get((kind, id_), _NOTHING), after.get((kind, id_), _NOTHING)
@@ -122,12 +123,12 @@ def _differing(was: object, now: object) -> tuple[str, ...] | None:
     return tuple(name for name in {**was, **now} if encode.dumps([was.get(name)]) != encode.dumps([now.get(name)]) and name not in _FOLLOW)
 
 
-def _who(part: object, people: Mapping[object, object]) -> str:
+def _who(part: object, people: Mapping[str, object]) -> str:
     told = {**_mapping(part), **_mapping(part, "label_details")}
     for name in ("updated_by", "completed_by", "user", "created_by", "model_version"):
         if (value := told.get(name)) is not None:
             user = _mapping(value)
-            return _text(user.get("email") or user.get("id")) if user else _text(people.get(value) or value)
+            return _text((user.get("email") or user.get("id")) if user else people.get(_text(value), value))
     return ""
 
 

@@ -1,0 +1,107 @@
+"""History on object stores: what it costs a Run, and the versions that a bucket keeps itself."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.errors import TargetError
+from syncd.keys import Layout
+from syncd.model import Kind, Status
+from syncd.targets.base import Versioned
+from syncd.upkeep.history import Stood, versions_of
+from tests.fakes.gcs_server import GcsServer
+from tests.fakes.memory import SECOND, MemorySource
+from tests.fakes.places import BUCKET, PlaceToTest, S3Server, gcs_place, s3_place
+from tests.fakes.rig import Rig
+
+
+@pytest.fixture(scope="module", params=["s3", "gcs"])
+def bucket(request: pytest.FixtureRequest) -> Iterator[PlaceToTest]:
+    """One that keeps versions."""
+    if request.param == "s3":
+        with S3Server() as store:
+            store.client().put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+            yield s3_place(store.url)
+    else:
+        with GcsServer() as stand_in:
+            stand_in.create_bucket(BUCKET)
+            stand_in.set_up(BUCKET, versioning={"enabled": True})
+            yield gcs_place(stand_in.url)
+
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def rig(bucket: PlaceToTest, tmp_path: Path) -> Rig:
+    """In a place of its own."""
+    prefix = f"{bucket.settings['prefix']}-{next(_NUMBERS)}"
+    return Rig(MemorySource(), lambda: bucket.open(prefix=prefix), tmp_path / "state")
+
+
+def edit(rig: Rig, version: int, *tasks: int) -> None:
+    source: Any = rig.source
+    source.now += SECOND
+    for task in tasks:
+        source.put("1", str(task), {"id": task, "data": {"version": version}, "annotations": []})
+
+
+def versions(rig: Rig, task: str = "1", *, bucket: bool) -> list[Stood]:
+    with closing(rig.open_target()) as target:
+        return list(versions_of(target, Layout(), "1", task, bucket=bucket))
+
+
+def test_a_changed_task_costs_one_request_more(rig: Rig) -> None:
+    costs = {}
+    kept: list[dict[str, Any]] = [{}, {}, {"history": {"keep_last": 2}}, {"history": {"bucket": True}}]
+    for version, rig.rules in enumerate(kept):
+        edit(rig, version, *range(1, 31))
+        report = rig.run()
+        assert (Status.OK, 30) == (report.status, report.written)
+        costs[version] = report.target_requests
+    assert (costs[1] + 30, costs[1]) == (costs[2], costs[3])
+    assert 30 == sum("/_history/" in key for key in rig.files())
+
+
+def test_what_is_kept_is_shown_and_pruned(rig: Rig) -> None:
+    rig.rules = {"history": {"keep_last": 2}}
+    for version in range(5):
+        edit(rig, version, 1, 2)
+        rig.run(Kind.FULL)
+    rig.run(Kind.FULL)
+    found = versions(rig, bucket=False)
+    assert ["now", "history", "history"] == [each.where for each in found]
+    assert [["version"], ["version"], []] == [[change.id for change in each.changes or ()] for each in found]
+    assert found[2].changes is None
+    assert [found[1].until, found[2].until] == [found[0].since, found[1].since]
+
+
+def test_the_buckets_own_versions_are_shown(rig: Rig) -> None:
+    rig.rules = {"history": {"bucket": True}}
+    for version in range(3):
+        edit(rig, version, 1, 2)
+        edit(rig, version, 12)
+        rig.run()
+    source: Any = rig.source
+    del source.world["1"].tasks["1"]
+    rig.run()
+    stands, gone = versions(rig, "2", bucket=True), versions(rig, "1", bucket=True)
+    assert [3, 3] == [len(stands), len(gone)]
+    assert [None, True, True] == [each.until and each.until >= (each.since or 0) > 0 for each in stands]
+    assert [True] * 3 == [bool(each.until) for each in gone]
+    assert [1, 1, None] == [each.changes and len(each.changes) for each in gone]
+    assert {each.digest for each in gone}.isdisjoint(each.digest for each in stands)
+    assert not any("/_history/" in key for key in rig.files())
+
+
+def test_versions_that_can_not_be_read_are_a_target_error(bucket: PlaceToTest) -> None:
+    with closing(bucket.open(bucket="nosuch")) as target:
+        assert isinstance(target, Versioned)
+        with pytest.raises(TargetError, match=r"nosuch/.*1\.json: its versions can't be read"):
+            list(target.versions("1/1.json"))
