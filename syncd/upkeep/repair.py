@@ -23,7 +23,7 @@ from syncd.plan import Missing, plan_id
 from syncd.run import run_sync
 from syncd.run.job import Job, OnProgress
 from syncd.run.place import Place
-from syncd.upkeep.verify import DIFFERS, ERROR, EXTRA, MISSING, VerifyLine, chunks
+from syncd.upkeep.verify import DIFFERS, EXTRA, MISSING, VerifyLine, chunks
 
 _NEVER = -1  # a counter that no Source shows
 
@@ -67,7 +67,7 @@ class _Mending:
             self._again[line.project].append(line)
         elif line.sign == EXTRA and line.project and not line.source and self._job.rules.on_delete != "keep":
             self._orphans[line.project].append(line)
-        elif line.sign == ERROR or not line.source:  # what is gone from the Source is left to the Run
+        elif not line.source:  # else it is left to the Run, which reads what failed and follows what is gone
             kept = " (on_delete: keep, so it may be all that is left of a task)" if line.sign == EXTRA and line.project else ""
             self.left.append(line._replace(why=line.why + kept))
 

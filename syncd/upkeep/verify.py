@@ -79,8 +79,7 @@ def verify(job: Job, *, read: float = 0.0, source: bool = False) -> Iterator[Ver
             yield line
     if wrong and (refusal := Place(job, take_over=False).refusal()):
         yield VerifyLine(ERROR, "", None, "", refusal)
-    if source:
-        yield from (line._replace(source=True) for line in _source(job))
+    yield from (line._replace(source=True) for line in (_source(job) if source else _failing(job)))
 
 
 class _Target:
@@ -190,6 +189,14 @@ class _Target:
             waiting = self._wait()
             orphans = [line for line in orphans if self._now(line) is None and self._job.target.get(line.key) is not None]
         yield from orphans
+
+
+def _failing(job: Job) -> Iterator[VerifyLine]:
+    """What the last Run could not back up, without asking the Source again."""
+    for failure in job.checkpoint.failures(job.name):
+        if failure.task is not None:
+            key = job.layout.task(failure.project, failure.task)
+            yield VerifyLine(ERROR, failure.project, failure.task, key, f"not as the Source has it: {failure.error}")
 
 
 def _source(job: Job) -> Iterator[VerifyLine]:

@@ -15,6 +15,7 @@ import pytest
 from syncd.checkpoint import sqlite, sqlite_file
 from syncd.checkpoint.base import Commit
 from syncd.errors import CheckpointError, OwnedError
+from syncd.keys import SIDE
 from syncd.model import Kind, Status
 from syncd.targets import local
 from tests.fakes.flips import AT, check_flips, rebuild, stamps
@@ -42,8 +43,11 @@ def rig(source: MemorySource, tmp_path: Path) -> Rig:
     clock = TestClock()
     rig = Rig(source, lambda: local.open(local.Config(type="local", path=tmp_path / "backup"), clock), tmp_path / "state", clock)
     source.world["1"].tasks["5"].poison = "it can't be read"  # a failure is remembered, too
+    source.put("2", f"7{SIDE}mask.png", b"\x89PNG")
     rig.run()
     source.world["1"].tasks["5"].poison = ""
+    rig.rules["on_delete"] = "keep"
+    del source.world["1"].tasks["9"]
     rig.run(Kind.FULL)
     return rig
 
@@ -123,7 +127,7 @@ def test_an_older_one_is_brought_up_to_date_by_whoever_writes(rig: Rig, monkeypa
     with pytest.raises(CheckpointError, match="`syncd sync` brings it up to date"):
         sqlite.open(rig.state, read_only=True)
     report = rig.run(Kind.FULL)
-    assert (Status.OK, 220, 0) == (report.status, report.unchanged, report.adopted)
+    assert (Status.OK, 219, 0) == (report.status, report.unchanged, report.adopted)
     assert before == stamps(rig)
 
 

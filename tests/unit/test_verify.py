@@ -135,6 +135,18 @@ class TestFound:
         assert desk.tasks() == desk.expected(((p, t), b) for (p, t), b in source.expected().items() if isinstance(b, dict))
         assert desk.verify(read=EVERYTHING, source=True) == []
 
+    def test_a_task_that_the_last_run_could_not_back_up_is_not_right_and_may_be_mended(self, desk: Desk, source: MemorySource) -> None:
+        source.now += SECOND
+        source.put("1", "70", {"id": 70, "data": {}})
+        source.world["1"].tasks["70"].poison = "it can't be read"
+        desk.run()
+        (line,) = desk.verify()
+        assert (ERROR, "70", "not as the Source has it: it can't be read") == (line.sign, line.task, line.why)
+        assert ["70"] == [failure.task for failure in desk.repair([line]).report.failed]
+        source.world["1"].tasks["70"].poison = ""
+        assert [] == desk.repair([line]).report.failed
+        assert desk.verify(read=EVERYTHING, source=True) == []
+
     def test_a_collection_gone_from_the_source_is_told_and_its_tasks_are_not_fetched(self, desk: Desk, source: MemorySource) -> None:
         del source.world["2"]
         assert found(desk.verify(source=True)) == {(EXTRA, "")}
