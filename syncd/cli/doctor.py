@@ -10,15 +10,14 @@ from syncd.cli.output import clean, fold, paint, say
 from syncd.clock import SystemClock
 from syncd.errors import AccessError
 from syncd.targets.base import Finding, Sign
-from syncd.upkeep.doctor import Doctor
+from syncd.upkeep.doctor import examine
 
 _SIGNS = {Sign.OK: ("✓", "ok"), Sign.ADVICE: ("!", "partial"), Sign.WRONG: ("✗", "failed")}
 
 
 def run_doctor(call: Call, wanted: Sequence[str] | None) -> int:
     """Show every finding; 0 when nothing is wrong, 12 when credentials are refused, else 1."""
-    config, names = read(call, wanted)
-    return _show(call, Doctor(config, names, SystemClock()).examine())
+    return _show(call, examine(*read(call, wanted), SystemClock()))
 
 
 def _show(call: Call, findings: Iterable[tuple[str, Finding]]) -> int:

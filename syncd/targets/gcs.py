@@ -6,7 +6,7 @@ Refuses nothing that `objects` does not refuse. With an `endpoint` and no accoun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC
 from functools import cache, partial
@@ -18,7 +18,7 @@ from obstore.store import GCSStore
 from syncd.clock import Clock, parse_time
 from syncd.errors import AccessError, TargetError
 from syncd.targets.base import Finding, Sign, Version
-from syncd.targets.objects import LITTER, ObjectConfig, ObjectTarget, Vendor, eats
+from syncd.targets.objects import ObjectConfig, ObjectTarget, Vendor, eaten
 
 if TYPE_CHECKING:
     from obstore.store import GCSConfig, GCSCredential
@@ -102,10 +102,12 @@ def _inspect(config: Config) -> Iterator[Finding]:
         yield Finding(Sign.ADVICE, message, "switch one of them on for the bucket")
     yield Finding(Sign.OK, f"files are encrypted ({bucket.default_kms_key_name or 'with keys of Google'})")
     if bucket.retention_period or bucket.default_event_based_hold:
-        what = "retention policy" if bucket.retention_period else "default event-based hold"
-        message = f"the bucket's {what} forbids to replace a file, which each change of a task does"
+        message = "the bucket's retention policy or event-based hold forbids to replace a file, which each change of a task does"
         yield Finding(Sign.WRONG, message, "remove it, or use another bucket; soft delete or versioning protect a backup without that")
-    yield from _lifecycle(bucket.lifecycle_rules, config.prefix)
+    for rule in bucket.lifecycle_rules:  # every storage class of Google's can be read at once
+        when = rule.get("condition", {})
+        if rule["action"]["type"] == "Delete" and when.get("isLive") is not False and not _OLD_VERSIONS & when.keys():
+            yield from eaten("Delete deletes files", when.get("matchesPrefix") or [""], config.prefix)
 
 
 def _versions(config: Config, path: str) -> Iterator[Version]:
@@ -132,19 +134,3 @@ def _client(config: Config) -> Any:  # google-cloud-storage ships no types
     credentials = AnonymousCredentials() if _unsigned(config) else _credentials(config.service_account_file)  # type: ignore[no-untyped-call]  # as above
     options = {"api_endpoint": config.endpoint} if config.endpoint else None
     return Client(project=None, credentials=credentials, client_options=options)
-
-
-def _lifecycle(rules: Iterator[Mapping[str, Any]], own: str) -> Iterator[Finding]:
-    """Rules about older versions are no harm. Every storage class of Google's can be read at once."""
-    found: list[Finding] = []
-    aborts = False
-    for rule in rules:
-        when = rule.get("condition", {})
-        action, prefixes = rule["action"]["type"], when.get("matchesPrefix") or [""]
-        aborts = aborts or (action == "AbortIncompleteMultipartUpload" and any(own.startswith(prefix) for prefix in prefixes))
-        if action == "Delete" and when.get("isLive") is not False and not _OLD_VERSIONS & when.keys():
-            age = f"{when['age']} days after they were written" if "age" in when else "when they match its conditions"
-            found += eats("Delete", f"deletes files {age}", prefixes, own, partly="matchesSuffix" in when or "matchesStorageClass" in when)
-    yield from found or [Finding(Sign.OK, "no lifecycle rule deletes files")]
-    if not aborts:
-        yield LITTER

@@ -296,20 +296,11 @@ class ObjectTarget:
         return self._call(key, attempt)
 
 
-LITTER = Finding(
-    Sign.ADVICE,
-    "no lifecycle rule removes what a killed upload in parts leaves behind",
-    "add a lifecycle rule AbortIncompleteMultipartUpload, of a day or more",
-)
-
-
-def eats(rule: str, does: str, prefixes: Sequence[str], own: str, *, partly: bool = False) -> Iterator[Finding]:
-    """What to think of a lifecycle rule that `does` something to a backup under the prefix `own`; "" among `prefixes`: it is about all objects."""
-    hint = "take this prefix out of the rule, or back up into a prefix or bucket of its own"
-    if any(own.startswith(prefix) for prefix in prefixes) and not partly:
-        yield Finding(Sign.WRONG, f"lifecycle rule {rule!r} {does}", hint)
-    elif any(own.startswith(prefix) or prefix.startswith(own) for prefix in prefixes):
-        yield Finding(Sign.ADVICE, f"lifecycle rule {rule!r} {does}, a part of them", hint)
+def eaten(rule: str, prefixes: Sequence[str], own: str) -> Iterator[Finding]:
+    """What to think of a lifecycle rule for these prefixes ("": all objects) that takes files away, when a backup is under the prefix `own`."""
+    if any(own.startswith(prefix) or prefix.startswith(own) for prefix in prefixes):
+        hint = "take this prefix out of the rule, or back up into a prefix or bucket of its own"
+        yield Finding(Sign.WRONG, f"lifecycle rule {rule}, and would eat the backup", hint)
 
 
 def _translate(error: Exception, place: str, key: str | None, hint: str) -> SyncdError:

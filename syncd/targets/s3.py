@@ -13,6 +13,7 @@ from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from obstore.store import S3Store
 from pydantic import model_validator
@@ -21,7 +22,7 @@ from syncd.clock import SECOND, Clock, parse_time, to_datetime
 from syncd.errors import AccessError, TargetError
 from syncd.fields import Secret
 from syncd.targets.base import Finding, Sign, Version
-from syncd.targets.objects import LITTER, ObjectConfig, ObjectTarget, Vendor, checked_endpoint, eats
+from syncd.targets.objects import ObjectConfig, ObjectTarget, Vendor, checked_endpoint, eaten
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -111,7 +112,14 @@ def _settings(config: Config) -> S3Config:
         settings["server_side_encryption"] = encryption
     if config.kms_key_id:
         settings["sse_kms_key_id"] = config.kms_key_id
+    if _is_amazon(config):
+        settings["checksum_algorithm"] = "SHA256"  # a bucket with object lock wants one; it is the signature's own digest, so it costs nothing
     return settings
+
+
+def _is_amazon(config: Config) -> bool:
+    """Others may refuse what only Amazon asks for."""
+    return config.endpoint is None or (urlsplit(config.endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
 def _found_region(config: Config) -> str | None:
@@ -171,28 +179,22 @@ def _session(config: Config) -> Session:
 
 def _inspect(config: Config, clock: Clock) -> Iterator[Finding]:
     """How the bucket is set up, as botocore's client is told."""
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         with closing(_client(config, clock)) as client:
-            for question in _QUESTIONS:
-                yield from _asked(client, config, *question)
+            for call, permission, none, judge in _QUESTIONS:
+                try:
+                    answer = getattr(client, call)(Bucket=config.bucket)
+                except ClientError as error:
+                    answer, code = {}, error.response.get("Error", {}).get("Code", "no reason")
+                    if code != none:
+                        message = f"{call.removeprefix('get_').replace('_', ' ')}: can't be asked for ({code})"
+                        yield Finding(Sign.ADVICE, message, f"allow {permission}")
+                        continue
+                yield from judge(answer, config)
     except (BotoCoreError, LookupError) as error:
         yield Finding(Sign.ADVICE, f"how the bucket is set up can't be asked for: {error}")
-
-
-def _asked(client: Any, config: Config, call: str, permission: str, none: str, judge: Judge) -> Iterator[Finding]:
-    from botocore.exceptions import ClientError
-
-    answer: Mapping[str, Any] = {}
-    try:
-        answer = getattr(client, call)(Bucket=config.bucket)
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "no reason")
-        if code != none:
-            yield Finding(Sign.ADVICE, f"{call.removeprefix('get_').replace('_', ' ')}: can't be asked for ({code})", f"allow {permission}")
-            return
-    yield from judge(answer, config)
 
 
 def _versions(config: Config, clock: Clock, path: str) -> Iterator[Version]:
@@ -238,8 +240,7 @@ def _client(config: Config, clock: Clock) -> Any:
     )
 
 
-def _versioning(answer: Mapping[str, Any], config: Config) -> Iterator[Finding]:
-    del config
+def _versioning(answer: Mapping[str, Any], _: Config) -> Iterator[Finding]:
     if answer.get("Status") == "Enabled":
         yield Finding(Sign.OK, "versioning is on: what is overwritten or deleted can be had back")
     else:
@@ -248,58 +249,32 @@ def _versioning(answer: Mapping[str, Any], config: Config) -> Iterator[Finding]:
 
 def _encryption(answer: Mapping[str, Any], config: Config) -> Iterator[Finding]:
     rules = answer.get("ServerSideEncryptionConfiguration", {}).get("Rules", ())
-    used = "aws:kms" if config.kms_key_id else config.sse
-    found = used or next((rule.get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm") for rule in rules), None)
-    if found:
-        yield Finding(Sign.OK, f"files are encrypted ({found})")
+    own = "aws:kms" if config.kms_key_id else config.sse
+    if how := own or next((rule.get("ApplyServerSideEncryptionByDefault", {}).get("SSEAlgorithm") for rule in rules), None):
+        yield Finding(Sign.OK, f"files are encrypted ({how})")
     else:
-        yield Finding(
-            Sign.ADVICE, "files are not encrypted by the store", "set `sse: AES256` or `kms_key_id` here, or the bucket's default encryption"
-        )
+        hint = "set `sse: AES256` or `kms_key_id` here, or the bucket's default encryption"
+        yield Finding(Sign.ADVICE, "files are not encrypted by the store", hint)
 
 
-def _lock(answer: Mapping[str, Any], config: Config) -> Iterator[Finding]:
-    del config
-    kept = answer.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention")
-    if kept:
+def _lock(answer: Mapping[str, Any], _: Config) -> Iterator[Finding]:
+    if kept := answer.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention"):
         span = f"{kept['Years']} years" if kept.get("Years") else f"{kept.get('Days')} days"
         yield Finding(Sign.OK, f"object lock keeps each version of a file for {span} ({kept.get('Mode', '').lower()})")
-    else:
-        yield Finding(Sign.OK, "object lock keeps nothing by default")
 
 
 def _lifecycle(answer: Mapping[str, Any], config: Config) -> Iterator[Finding]:
-    rules = [rule for rule in answer.get("Rules", ()) if rule.get("Status") == "Enabled"]
-    found = [finding for rule in rules for finding in _rule(rule, config)]
-    yield from found or [Finding(Sign.OK, "no lifecycle rule deletes or archives files")]
-    if not any("AbortIncompleteMultipartUpload" in rule and config.prefix.startswith(_scope(rule)[0]) for rule in rules):
-        yield LITTER
-
-
-def _rule(rule: Mapping[str, Any], config: Config) -> Iterator[Finding]:
-    prefix, narrower = _scope(rule)
-    ends, name = rule.get("Expiration", {}), rule.get("ID", "")
-    if "Tag" in narrower or "Tags" in narrower:  # what syncd writes has none
-        return
-    if "Days" in ends or "Date" in ends:
-        when = f"{ends['Days']} days after they were written" if "Days" in ends else f"on {ends['Date']:%Y-%m-%d}"
-        yield from eats(name, f"deletes files {when}", [prefix], config.prefix, partly=bool(narrower))
-    for move in rule.get("Transitions", ()):
-        if move.get("StorageClass") in _ARCHIVES:
-            does = f"moves files to {move['StorageClass']}, where they can't be read at once"
-            yield from eats(name, does, [prefix], config.prefix, partly=bool(narrower))
-
-
-def _scope(rule: Mapping[str, Any]) -> tuple[str, set[str]]:
-    """The prefix a lifecycle rule is about, and what else narrows it."""
-    chosen = rule.get("Filter", {})
-    chosen = chosen.get("And", chosen)
-    return chosen.get("Prefix") or rule.get("Prefix") or "", set(chosen) - {"Prefix"}
+    """A rule about older versions, or about objects with tags (ours have none), does no harm."""
+    for rule in answer.get("Rules", ()):
+        scope = rule.get("Filter", {})
+        scope = scope.get("And", scope)
+        ends = rule.get("Expiration", {}).keys() & {"Days", "Date"} or any(t.get("StorageClass") in _ARCHIVES for t in rule.get("Transitions", ()))
+        if ends and rule.get("Status") == "Enabled" and not scope.keys() & {"Tag", "Tags"}:
+            yield from eaten(f"{rule.get('ID', '')!r} deletes or archives files", [scope.get("Prefix") or rule.get("Prefix") or ""], config.prefix)
 
 
 # botocore's call, the permission it needs, the code that means "there is none", and what to think of the answer
-Judge = Callable[[Mapping[str, Any], Config], Iterator[Finding]]
-_QUESTIONS: tuple[tuple[str, str, str, Judge], ...] = (
+_QUESTIONS = (
     ("get_bucket_versioning", "s3:GetBucketVersioning", "", _versioning),
     ("get_bucket_encryption", "s3:GetEncryptionConfiguration", "ServerSideEncryptionConfigurationNotFoundError", _encryption),
     ("get_object_lock_configuration", "s3:GetBucketObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", _lock),

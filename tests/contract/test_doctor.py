@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,11 +21,12 @@ from syncd.clock import SECOND, SystemClock
 from syncd.config import load, open_checkpoint
 from syncd.run import run_sync
 from syncd.run.opening import opened
+from syncd.targets import local
 from syncd.targets import s3 as s3_target
 from syncd.targets.base import Finding, Sign
 from syncd.targets.local import LocalTarget
 from syncd.upkeep import doctor
-from syncd.upkeep.doctor import Doctor
+from syncd.upkeep.doctor import examine
 from tests.fakes.gcs_server import GcsServer
 from tests.fakes.label_studio import StandIn
 from tests.fakes.labelbox import Labelbox
@@ -60,7 +62,7 @@ class Desk:
 
     def examine(self) -> list[tuple[str, Finding]]:
         config = self.config()
-        return list(Doctor(config, list(config.syncs), SystemClock()).examine())
+        return list(examine(config, list(config.syncs), SystemClock()))
 
     def config(self) -> Any:
         value = {"sources": {"studio": self.source}, "targets": {"place": self.target}, "syncs": {"cats": self.sync}}
@@ -160,7 +162,6 @@ def test_a_clock_that_differs_is_worth_a_word(desk: Desk, studio: StandIn, monke
     found = only(desk.findings("source"), "ahead of ours")
     assert found.sign is ADVICE
     assert doctor._clocks(0, -60 * SECOND).message == "its clock is 60 s behind ours"
-    assert doctor._clocks(0, None).sign is ADVICE
 
 
 def test_a_selection_that_names_nothing_is_wrong_and_a_part_of_one_is_doubtful(desk: Desk) -> None:
@@ -204,10 +205,8 @@ def test_what_no_sync_uses_is_looked_at_too(desk: Desk, tmp_path: Path) -> None:
     desk.more = {"sources": {"old": {"type": "files", "path": "./none"}}, "targets": {"spare": {"type": "local", "path": "./spare"}}}
     assert [f.sign for f in desk.findings("source old")] == [WRONG]
     assert only(desk.findings("target spare"), "no Sync uses it").sign is ADVICE
-    assert only(desk.findings("target spare"), "writes").sign is OK
-    (tmp_path / "spare" / "_syncd" / "owner.json").write_text("{}")
-    (found,) = desk.findings("target spare")
-    assert (found.sign, "one does elsewhere" in found.message) == (ADVICE, True)
+    assert only(desk.findings("target spare"), "answers").sign is OK
+    assert not (tmp_path / "spare").exists()
 
 
 def test_only_the_parts_of_the_syncs_named_are_looked_at(desk: Desk, tmp_path: Path) -> None:
@@ -217,7 +216,7 @@ def test_only_the_parts_of_the_syncs_named_are_looked_at(desk: Desk, tmp_path: P
         "targets": {"disk": {"type": "local", "path": "./disk"}},
         "syncs": {"birds": {"source": "drop", "target": "disk"}},
     }
-    assert {part for part, _ in Doctor(desk.config(), ["birds"], SystemClock()).examine()} == {"source drop", "checkpoint", "target disk"}
+    assert {part for part, _ in examine(desk.config(), ["birds"], SystemClock())} == {"source drop", "checkpoint", "target disk"}
 
 
 # the Checkpoint
@@ -227,34 +226,21 @@ def test_the_checkpoint_is_opened_and_never_made(desk: Desk, tmp_path: Path) -> 
     assert only(desk.findings("checkpoint"), "none yet").sign is OK
     assert not (tmp_path / ".syncd").exists()
     desk.run()
-    assert only(desk.findings("checkpoint"), "opens, ").sign is OK
+    assert only(desk.findings("checkpoint"), "opens").sign is OK
     (tmp_path / ".syncd" / "checkpoint.sqlite").write_bytes(b"no database, but long enough to be told from an empty file" * 10)
     (found,) = desk.findings("checkpoint")
     assert found.sign is WRONG
     assert "not a database" in found.message
 
 
-def test_a_folder_that_will_not_do_is_told(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk.run()
-    for folder in (tmp_path / ".syncd", tmp_path / "backup"):
-        folder.chmod(0o777)
-    found = [f for f in desk.findings() if "everybody" in f.message]
-    assert [f.sign for f in found] == [ADVICE, ADVICE]
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    assert len([f for f in desk.findings() if "belongs to another user" in f.message and f.sign is ADVICE]) == 2
+def test_a_checkpoint_that_could_not_be_written_is_told(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert len([f for f in desk.findings() if "may not write" in f.message and f.sign is WRONG]) == 2
+    assert only(desk.findings("checkpoint"), f"{tmp_path}: this user may not write there").sign is WRONG
 
 
-@pytest.mark.parametrize(("field", "value"), [("f_bavail", 10), ("f_favail", 10)])
-def test_a_disk_that_is_nearly_full_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch, field: str, value: int) -> None:
-    class Disk:
-        def __init__(self, real: os.statvfs_result) -> None:
-            self.f_bavail, self.f_frsize, self.f_files, self.f_favail = real.f_bavail, real.f_frsize, real.f_files, real.f_favail
-            setattr(self, field, value)
-
-    real = os.statvfs
-    monkeypatch.setattr(os, "statvfs", lambda path: Disk(real(path)))
+def test_a_disk_that_is_nearly_full_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=10))
     assert [f.sign for f in desk.findings() if " free" in f.message] == [ADVICE, ADVICE]
 
 
@@ -267,11 +253,10 @@ def test_a_good_place_is_tried_for_real_and_left_as_it_was(desk: Desk, kind: str
         request.getfixturevalue({"s3": "bucket", "gcs": "google"}[kind])
     found = desk.findings("target")
     assert [f.message for f in found if f.sign is WRONG] == []
-    assert {"writes, reads back,", "creates a file", "deletes"} <= signs(found).keys()
-    assert only(found, "nobody's place yet").sign is OK
+    assert {"writes, reads back,", "creates a file"} <= signs(found).keys()
     desk.run()
     before = _everything(desk)
-    assert only(desk.findings("target"), "the place of sync cats").sign is OK
+    assert only(desk.findings("target"), "no other syncd owns it").sign is OK
     assert _everything(desk) == before
     assert len(before) > 2
 
@@ -329,7 +314,7 @@ def test_a_store_that_does_not_keep_its_promises_is_found_out(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, sign: Sign, words: str
 ) -> None:
     monkeypatch.setattr(Broken, "how", how)
-    monkeypatch.setattr(doctor, "target_of", lambda chosen, clock: Broken(tmp_path / "backup", 1))
+    monkeypatch.setattr(local, "LocalTarget", Broken)
     assert only(desk.findings("target"), words).sign is sign
     if how != "delete":
         assert not list((tmp_path / "backup" / "_syncd").glob("probe*"))
@@ -374,27 +359,19 @@ def test_a_bucket_that_is_well_set_up_gets_no_advice(desk: Desk, bucket: Bucket)
 
 
 @pytest.mark.parametrize(
-    ("rule", "sign", "words"),
+    "rule",
     [
-        ({"Filter": {"Prefix": ""}, "Expiration": {"Days": 30}}, WRONG, "'x' deletes files 30 days after they were written"),
-        ({"Filter": {"Prefix": "backups/"}, "Expiration": {"Date": "2027-01-31T00:00:00Z"}}, WRONG, "'x' deletes files on 2027-01-31"),
-        ({"Filter": {"Prefix": "back"}, "Transitions": [{"Days": 1, "StorageClass": "DEEP_ARCHIVE"}]}, WRONG, "'x' moves files to DEEP_ARCHIVE"),
-        ({"Prefix": "", "Transitions": [{"Days": 1, "StorageClass": "GLACIER"}]}, WRONG, "'x' moves files to GLACIER"),
-        ({"Filter": {"Prefix": "backups/12/"}, "Expiration": {"Days": 30}}, ADVICE, "a part of them"),
+        {"Filter": {"Prefix": ""}, "Expiration": {"Days": 30}},
+        {"Filter": {"Prefix": "backups/"}, "Expiration": {"Date": "2027-01-31T00:00:00Z"}},
+        {"Filter": {"Prefix": "back"}, "Transitions": [{"Days": 1, "StorageClass": "DEEP_ARCHIVE"}]},
+        {"Prefix": "", "Transitions": [{"Days": 1, "StorageClass": "GLACIER"}]},
+        {"Filter": {"Prefix": "backups/12/"}, "Expiration": {"Days": 30}},
     ],
 )
-def test_a_lifecycle_rule_that_would_eat_the_backup_is_found(desk: Desk, bucket: Bucket, rule: dict[str, Any], sign: Sign, words: str) -> None:
+def test_a_lifecycle_rule_that_would_eat_the_backup_is_found(desk: Desk, bucket: Bucket, rule: dict[str, Any]) -> None:
     bucket.put("lifecycle_configuration", LifecycleConfiguration=rules({"ID": "x", **rule}))
-    found = desk.findings("target")
-    assert only(found, words).sign is sign
-    assert ("nothing was written to try it" in {f.message for f in found}) is (sign is WRONG)
+    assert only(desk.findings("target"), "lifecycle rule 'x' deletes or archives files").sign is WRONG
     assert bucket.keys() == []
-
-
-def test_a_lifecycle_rule_for_large_files_eats_a_part() -> None:  # moto forgets such a filter
-    rule = {"ID": "x", "Filter": {"And": {"Prefix": "", "ObjectSizeGreaterThan": 9}}, "Expiration": {"Days": 30}}
-    (found,) = s3_target._rule(rule, s3_target.Config(type="s3", bucket="b"))
-    assert (found.sign, found.message) == (ADVICE, "lifecycle rule 'x' deletes files 30 days after they were written, a part of them")
 
 
 def test_a_bucket_that_protects_nothing_gets_advice(desk: Desk, bucket: Bucket) -> None:
@@ -402,7 +379,6 @@ def test_a_bucket_that_protects_nothing_gets_advice(desk: Desk, bucket: Bucket) 
     assert {f.message.split(":")[0]: f.sign for f in found if f.sign is not OK} == {
         "versioning is off": ADVICE,
         "files are not encrypted by the store": ADVICE,
-        "no lifecycle rule removes what a killed upload in parts leaves behind": ADVICE,
     }
     desk.target["sse"] = "AES256"
     assert only(desk.findings("target"), "files are encrypted (AES256)").sign is OK
@@ -415,6 +391,19 @@ def test_object_lock_is_told(desk: Desk, s3: S3Server) -> None:
     client.put_object_lock_configuration(Bucket="locked", ObjectLockConfiguration=retention)
     desk.target = {"type": "s3", "bucket": "locked", "endpoint": s3.url, "access_key_id": "test", "secret_access_key": "test"}
     assert only(desk.findings("target"), "keeps each version of a file for 7 days (governance)").sign is OK
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "checksum"),
+    [
+        (None, "SHA256"),
+        ("https://s3-fips.us-east-1.amazonaws.com", "SHA256"),
+        ("https://storage.example.com", None),
+    ],
+)
+def test_amazon_gets_the_checksum_that_object_lock_wants(endpoint: str | None, checksum: str | None) -> None:
+    """Seen at a server of our own: it goes with puts, creations and parts. Stores that only speak like S3 may refuse the header."""
+    assert s3_target._settings(s3_target.Config(type="s3", bucket="b", endpoint=endpoint, region="us-east-1")).get("checksum_algorithm") == checksum
 
 
 def test_what_may_not_be_asked_is_advice(desk: Desk, bucket: Bucket, s3: S3Server) -> None:
@@ -448,16 +437,9 @@ def test_a_bucket_of_google_that_is_well_set_up_gets_no_advice(desk: Desk, googl
     ("fields", "sign", "words"),
     [
         ({}, ADVICE, "versioning and soft delete are off"),
-        ({}, ADVICE, "no lifecycle rule removes"),
-        ({"retentionPolicy": {"retentionPeriod": "60"}}, WRONG, "retention policy forbids to replace a file"),
-        ({"defaultEventBasedHold": True}, WRONG, "default event-based hold forbids to replace a file"),
-        ({"lifecycle": {"rule": [{"action": {"type": "Delete"}, "condition": {"age": 30}}]}}, WRONG, "deletes files 30 days after"),
-        ({"lifecycle": {"rule": [{"action": {"type": "Delete"}, "condition": {"createdBefore": "2027-01-01"}}]}}, WRONG, "when they match"),
-        (
-            {"lifecycle": {"rule": [{"action": {"type": "Delete"}, "condition": {"age": 30, "matchesSuffix": [".ndjson"]}}]}},
-            ADVICE,
-            "a part of them",
-        ),
+        ({"retentionPolicy": {"retentionPeriod": "60"}}, WRONG, "forbids to replace a file"),
+        ({"defaultEventBasedHold": True}, WRONG, "forbids to replace a file"),
+        ({"lifecycle": {"rule": [{"action": {"type": "Delete"}, "condition": {"age": 30}}]}}, WRONG, "would eat the backup"),
     ],
 )
 def test_a_bucket_of_google_that_would_harm_a_backup_is_found(desk: Desk, google: GcsServer, fields: dict[str, Any], sign: Sign, words: str) -> None:
