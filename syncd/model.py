@@ -202,6 +202,8 @@ class Report:
     failed: list[Failure] = field(default_factory=list)
     source_requests: int = 0
     target_requests: int = 0
+    source_requests_failed: int = 0
+    target_requests_failed: int = 0
     bytes_written: int = 0
     seconds: float = 0.0
     started_at: int = 0

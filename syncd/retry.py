@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from syncd.clock import Clock
@@ -17,8 +18,15 @@ from syncd.errors import SyncdError, TransientError
 T = TypeVar("T")
 
 
+@dataclass(slots=True)
+class Failed:
+    """How many tries of requests failed; an edge and its Retry share one."""
+
+    tries: int = 0
+
+
 class Retry:
-    """One policy for one edge. `requests` counts every try, from any thread.
+    """One policy for one edge. `requests` counts every try, `failed` those that raised, from any thread.
 
     retry_for: seconds from the first try until the last may start; first, longest: bounds of one pause in seconds, doubled each time, with full
     jitter; a `retry_after` from the other side is obeyed as a minimum.
@@ -32,7 +40,7 @@ class Retry:
         self._longest = longest
         self._lock = threading.Lock()
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
-        self.requests = 0
+        self.requests, self.failed = 0, Failed()
 
     def call(self, attempt: Callable[[], T], *, tries: int | None = None) -> T:
         """The result of `attempt`. After `tries` or `retry_for` the last TransientError becomes `exhausted`; any other error passes at once."""
@@ -44,7 +52,11 @@ class Retry:
                 self.requests += 1
             try:
                 return attempt()
-            except TransientError as error:
+            except SyncdError as error:
+                with self._lock:
+                    self.failed.tries += 1
+                if not isinstance(error, TransientError):
+                    raise
                 pause = self._pause(number, error.retry_after)
                 if (tries is not None and number >= tries) or self._clock.monotonic() + pause > end:
                     raise self._exhausted(f"{error} (gave up after {number} {'try' if number == 1 else 'tries'})") from error

@@ -63,6 +63,8 @@ class Totals:
     failures: int = 0
     source_requests: int = 0
     target_requests: int = 0
+    source_requests_failed: int = 0
+    target_requests_failed: int = 0
     hooks: int = 0
     hooks_refused: int = 0
 

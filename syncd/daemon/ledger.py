@@ -74,6 +74,8 @@ class Ledger:
             failures=t.failures + len(report.failed),
             source_requests=t.source_requests + report.source_requests,
             target_requests=t.target_requests + report.target_requests,
+            source_requests_failed=t.source_requests_failed + report.source_requests_failed,
+            target_requests_failed=t.target_requests_failed + report.target_requests_failed,
         )
 
     def count_hook(self, *, refused: bool) -> None:

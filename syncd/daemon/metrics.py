@@ -1,13 +1,13 @@
 """What the daemon tells Prometheus: one text, written anew at each scrape.
 
-Rules: every series of a Sync has the label `sync` (and `status` where Runs are counted), never a project or a task; no histograms. The series of
-the Syncs are written here, not by prometheus-client: 2,000 Syncs would cost it 110 ms a scrape, this costs a tenth. It writes the process' own.
+Rules: every series of a Sync has the label `sync`, Runs also `status` and requests `outcome`; never a project or a task; no histograms. The series
+of the Syncs are written here, not by prometheus-client: 2,000 Syncs would cost it 110 ms a scrape, this costs a tenth. It writes the process' own.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Info, ProcessCollector, generate_latest
 
@@ -19,7 +19,6 @@ from syncd.model import Status
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 Value = float | None  # None: no sample
-Rows = Sequence[tuple[str, SyncView, Totals]]  # each with its name as a label spells it
 
 
 def _seconds(micros: int | None) -> Value:
@@ -40,12 +39,14 @@ _OF_A_SYNC: tuple[tuple[str, str, Callable[[SyncView, Totals], Value]], ...] = (
     ("bytes_written_total", "Bytes put into the Target.", lambda _, t: t.bytes_written),
     ("deletions_total", "Files trashed or deleted.", lambda _, t: t.deletions),
     ("failures_total", "Tasks that failed, counted in each Run.", lambda _, t: t.failures),
-    ("source_requests_total", "Requests to the Source, every try.", lambda _, t: t.source_requests),
-    ("target_requests_total", "Requests to the Target, every try.", lambda _, t: t.target_requests),
     ("hooks_total", "Webhook calls taken.", lambda _, t: t.hooks),
     ("hooks_refused_total", "Webhook calls refused.", lambda _, t: t.hooks_refused),
 )
-_ENDS = tuple(status.value for status in Status)
+_BY_LABEL: tuple[tuple[str, str, str, Callable[[Totals], Mapping[str, int]]], ...] = (  # all labels from the start, or a first failure is no increase
+    ("runs_total", "Runs that ended, by how they ended.", "status", lambda t: {status.value: t.runs.get(status.value, 0) for status in Status}),
+    ("source_requests_total", "Requests to the Source, every try.", "outcome", lambda t: _outcomes(t.source_requests, t.source_requests_failed)),
+    ("target_requests_total", "Requests to the Target, every try.", "outcome", lambda t: _outcomes(t.target_requests, t.target_requests_failed)),
+)
 
 
 class Metrics:
@@ -76,13 +77,14 @@ class Metrics:
             yield _head(metric, text)
             start = f'syncd_{metric}{{sync="'
             yield from (f'{start}{name}"}} {float(number)}\n' for name, view, totals in rows if (number := value(view, totals)) is not None)
-        yield from _runs(rows)
+        for metric, text, label, counts in _BY_LABEL:
+            yield _head(metric, text)
+            for name, _, totals in rows:
+                yield from (f'syncd_{metric}{{sync="{name}",{label}="{one}"}} {float(count)}\n' for one, count in counts(totals).items())
 
 
-def _runs(rows: Rows) -> Iterator[str]:
-    yield _head("runs_total", "Runs that ended, by how they ended.")
-    for name, _, totals in rows:  # all four from the start, or the first failure would be no increase
-        yield from (f'syncd_runs_total{{sync="{name}",status="{status}"}} {float(totals.runs.get(status, 0))}\n' for status in _ENDS)
+def _outcomes(requests: int, failed: int) -> Mapping[str, int]:
+    return {"ok": requests - failed, "failed": failed}
 
 
 def _one(name: str, text: str, value: float) -> str:

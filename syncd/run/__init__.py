@@ -89,7 +89,7 @@ def new_run_id(started: int) -> str:
 def _reported(job: Job, report: Report, confirm_deletes: str, take_over: bool, on_progress: OnProgress | None, around: Around | None) -> Report:
     begun, uncertain = job.clock.monotonic(), unsure(job)
     lease = job.checkpoint.begin(job.name, report.run_id, report.kind, report.started_at)
-    asked = job.source.requests, job.target.requests
+    asked = job.source.requests, job.target.requests, job.source.failed.tries, job.target.failed.tries
     place = Place(job, take_over=take_over)
     run = _Run(job, lease, report, place, Writer(job, lease, place, report, on_progress), uncertain)
     try:
@@ -108,6 +108,8 @@ def _reported(job: Job, report: Report, confirm_deletes: str, take_over: bool, o
     _publish_quietly(job, lease, place, report)
     _settle(report)
     report.source_requests, report.target_requests = job.source.requests - asked[0], job.target.requests - asked[1]
+    report.source_requests_failed = min(report.source_requests, job.source.failed.tries - asked[2])  # a token that can't be renewed fails twice
+    report.target_requests_failed = min(report.target_requests, job.target.failed.tries - asked[3])
     report.seconds = job.clock.monotonic() - begun
     job.checkpoint.finish(lease, report, job.clock.now())
     return report

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from syncd.known import Known
 from syncd.model import Collection, Failure, Gone, Task
+from syncd.retry import Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,9 @@ class Source(Protocol):
     - Values are what the Source sent (I7).
     - Not used by two Runs at a time; `changes` runs in a thread of its own while `confirm` and `settings` are not being called.
     """
+
+    failed: Failed
+    """Grows with each request that fails."""
 
     @property
     def waits(self) -> bool:

@@ -35,6 +35,7 @@ from syncd.errors import TaskError
 from syncd.fields import Fields
 from syncd.known import Known
 from syncd.model import Collection, Entry, Gone, Revision, Task
+from syncd.retry import Failed
 from syncd.scratch import Scratch
 from syncd.sources.base import Batch, Selection, selected
 from syncd.sources.files_folder import File, Folder, Look, is_text, shown, stamp_of
@@ -95,7 +96,7 @@ class Source:
 
     def __init__(self, root: Path, select: Selection, clock: Clock) -> None:
         self._folder = Folder(root)
-        self._select = select
+        self._select, self.failed = select, Failed()  # what a folder won't give is a Failure, or the whole Source fails
         self._clock = clock
         self._given: dict[str, tuple[bytes, Scratch]] = {}  # by Collection: `Look.proof` of files all read to their end, and every id they gave
 

@@ -81,7 +81,7 @@ class Http:
             headers={"User-Agent": f"syncd/{__version__}", "Accept": "application/json", "Accept-Encoding": "gzip", "Cache-Control": "no-cache"},
         )
         self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self.requests = 0
+        self.requests, self.failed = 0, retry.failed
 
     def get(
         self, path: str, params: Mapping[str, str | int] | None = None, *, absent: bool = False, brittle: bool = False, limit: int | None = None

@@ -79,7 +79,7 @@ class LabelStudio:
     waits = True
 
     def __init__(self, http: Http, projects: Sequence[str] | None, lanes: int, *, labeled_only: bool) -> None:
-        self._http = http
+        self._http, self.failed = http, http.failed
         self._lanes = lanes
         self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="syncd-read")
         self._projects = projects

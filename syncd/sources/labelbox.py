@@ -96,7 +96,7 @@ class Labelbox:
     waits = True
 
     def __init__(self, config: Config, talk: api.Api, exports: Exports, select: Selection) -> None:
-        self._config, self._api, self._exports, self._select = config, talk, exports, select
+        self._config, self._api, self._exports, self._select, self.failed = config, talk, exports, select, talk.failed
 
     @property
     def requests(self) -> int:

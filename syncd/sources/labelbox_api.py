@@ -108,7 +108,7 @@ class Api:
     """The questions a backup asks, all of them reading but for exports (see `labelbox_export`)."""
 
     def __init__(self, http: Http, retry: Retry, budget: Budget, path: str) -> None:
-        self._http, self._retry, self._budget = http, retry, budget
+        self._http, self._retry, self._budget, self.failed = http, retry, budget, retry.failed
         self._path = path
         self._user = ""
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from syncd.model import Stat
+from syncd.retry import Failed
 
 
 def checked(key: str) -> str:
@@ -41,6 +42,8 @@ class Target(Protocol):
 
     requests: int
     """Every try of a request (local: of a file operation) since it was opened."""
+    failed: Failed
+    """Grows with each of them that fails."""
     concurrency: int
     """How many calls at a time it is made for."""
     place: str

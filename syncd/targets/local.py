@@ -30,6 +30,7 @@ from syncd.clock import Clock
 from syncd.errors import AccessError, SyncdError, TargetError, TaskError
 from syncd.fields import Concurrency, Duration, Fields
 from syncd.model import Stat
+from syncd.retry import Failed
 from syncd.targets.base import checked, checked_prefix
 from syncd.targets.folders import Folder, open_folder, sync_folders, syncfs, trusts_syncfs
 
@@ -82,7 +83,7 @@ class LocalTarget:
         self._root = Path(os.path.realpath(root))
         self.place = str(self._root)
         self.concurrency = concurrency
-        self.requests = 0
+        self.requests, self.failed = 0, Failed()
         self._lock = threading.Lock()  # guards the fields below
         self._flushing = threading.Lock()  # one flush at a time
         self._writing = threading.Lock()  # one unsynced write at a time
@@ -209,6 +210,8 @@ class LocalTarget:
         try:
             yield
         except OSError as error:
+            with self._lock:
+                self.failed.tries += 1
             raise _translate(error, f"{self.place}/{key}".rstrip("/")) from error
 
     def _await(self, key: str | None) -> None:

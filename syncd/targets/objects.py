@@ -146,6 +146,7 @@ class ObjectTarget:
         self._prefix = config.prefix
         self._vendor = vendor
         self._retry = Retry(clock, retry_for=config.retry_for, exhausted=TargetError)
+        self.failed = self._retry.failed
         self._conditional: bool | None = None
         options: ClientConfig = {**_CLIENT, "allow_http": (config.endpoint or "").startswith("http://")}
         try:

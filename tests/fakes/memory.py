@@ -13,6 +13,7 @@ from typing import Any
 from syncd.keys import is_side
 from syncd.known import Known
 from syncd.model import Collection, Counts, Failure, Gone, Revision, Task
+from syncd.retry import Failed
 from syncd.sources.base import Batch
 
 SECOND = 1_000_000
@@ -43,7 +44,7 @@ class MemorySource:
         self.page = page
         self.now = 1_000 * SECOND
         self.world: dict[str, MemoryCollection] = {}
-        self.requests = 0
+        self.requests, self.failed = 0, Failed()
         self.reads: list[str] = []  # ids of the bodies handed out
         self._faults: list[tuple[str, int, BaseException]] = []
         self._calls: dict[str, int] = {}

@@ -852,6 +852,7 @@ def test_every_try_is_counted(studio: StandIn, cats: Project) -> None:
     source = connect(studio, studio.pat, retry_for=60.0)
     source.collections()
     assert source.requests == len(studio.requests) == 4
+    assert source.failed.tries == 2
 
 
 def test_nobody_listens(studio: StandIn) -> None:

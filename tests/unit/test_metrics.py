@@ -12,9 +12,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from syncd import __version__
 from syncd.clock import SECOND
 from syncd.daemon.board import ConfigState, State, Totals
+from syncd.daemon.ledger import Ledger, wiring
 from syncd.daemon.metrics import Metrics
-from syncd.model import Status
+from syncd.model import Kind, Report, Status
+from syncd.run.standing import Standing
 from tests.fakes.board import HOSTILE, NOW, FakeBoard, run, sample, view
+from tests.fakes.motion import config
 
 OF_THE_PROCESS = {"process_cpu_seconds", "process_open_fds", "process_max_fds", "process_resident_memory_bytes"}
 
@@ -39,8 +42,8 @@ def test_names_kinds_and_labels_keep_prometheus_rules() -> None:
         assert family.type in {"counter", "gauge"}
         for one in family.samples:
             assert (family.type == "counter") == one.name.endswith("_total"), one.name
-            if family.name == "syncd_runs":
-                assert set(one.labels) == {"sync", "status"}
+            if family.name in {"syncd_runs", "syncd_source_requests", "syncd_target_requests"}:
+                assert set(one.labels) == {"sync", "status" if family.name == "syncd_runs" else "outcome"}
             elif family.name != "syncd_build_info":
                 assert set(one.labels) <= {"sync"}
     assert OF_THE_PROCESS <= families.keys()
@@ -54,19 +57,31 @@ def test_the_units_are_in_the_names() -> None:
 
 def test_a_sync_is_told_as_the_board_has_it() -> None:
     board = sample()
-    board.counted["cats"] = Totals({"ok": 41, "failed": 2}, 7, 8_000, 3, 4, 100, 50, 5, 6)
+    board.counted["cats"] = Totals({"ok": 41, "failed": 2}, 7, 8_000, 3, 4, 100, 50, 9, 1, 5, 6)
     board.views = [replace(board.views[0], lag=1.5, failed_in_a_row=2, collections=3, tasks=12_480, failing=9), *board.views[1:]]
     families = scrape(board)
     for name, expected in {
         "syncd_last_success_timestamp_seconds": (NOW - 60 * SECOND) / SECOND, "syncd_last_run_timestamp_seconds": NOW / SECOND - 58.6,
         "syncd_oldest_unsynced_change_seconds": 1.5, "syncd_running": 0, "syncd_guard_tripped": 0, "syncd_runs_failed_in_a_row": 2,
         "syncd_collections": 3, "syncd_tasks": 12_480, "syncd_tasks_failing": 9, "syncd_tasks_written_total": 7,
-        "syncd_bytes_written_total": 8_000, "syncd_deletions_total": 3, "syncd_failures_total": 4, "syncd_source_requests_total": 100,
-        "syncd_target_requests_total": 50, "syncd_hooks_total": 5, "syncd_hooks_refused_total": 6,
+        "syncd_bytes_written_total": 8_000, "syncd_deletions_total": 3, "syncd_failures_total": 4,
+        "syncd_hooks_total": 5, "syncd_hooks_refused_total": 6,
     }.items():  # fmt: skip
         assert value(families, name, sync="cats") == pytest.approx(expected), name
+    for side, ok, failed in (("source", 91, 9), ("target", 49, 1)):
+        assert value(families, f"syncd_{side}_requests_total", sync="cats", outcome="ok") == ok
+        assert value(families, f"syncd_{side}_requests_total", sync="cats", outcome="failed") == failed
     ends = {status.value: value(families, "syncd_runs_total", sync="cats", status=status) for status in Status}
     assert ends == {"ok": 41, "partial": 0, "failed": 2, "guarded": 0}, "all four from the start, or the first failure is no increase"
+
+
+def test_what_a_report_counts_is_summed_for_its_sync() -> None:
+    ledger = Ledger("cats", wiring(config({"cats": {}}), "cats"), Standing(), None)
+    told = Report("cats", "r", Kind.FULL, source_requests=9, target_requests=5, source_requests_failed=4, target_requests_failed=1)
+    ledger.end(told, Standing())
+    ledger.end(told, Standing())
+    totals = ledger.totals
+    assert (totals.source_requests, totals.target_requests, totals.source_requests_failed, totals.target_requests_failed) == (18, 10, 8, 2)
 
 
 def test_guard_and_running_are_told_together() -> None:
@@ -106,8 +121,8 @@ def test_a_hostile_name_is_one_label(name: str) -> None:
 
 
 def test_no_project_and_no_task_becomes_a_series() -> None:
-    """2,000 Syncs stay 42,000 lines, however many tasks fail."""
+    """2,000 Syncs stay 46,000 lines, however many tasks fail."""
     text = Metrics(sample()).text().decode()
     assert "1041" not in text
     lines = sum('sync="cats"' in line for line in text.splitlines())
-    assert lines == 21
+    assert lines == 23

@@ -9,7 +9,7 @@ import pytest
 
 from syncd.checkpoint import sqlite
 from syncd.errors import AccessError, SourceError, TaskError
-from syncd.model import Kind, Status
+from syncd.model import Collection, Kind, Status
 from syncd.run import Progress
 from syncd.run.preview import plan_sync
 from syncd.targets import local
@@ -43,6 +43,20 @@ def test_first_run_puts_every_task_and_the_second_one_nothing(rig: Rig, source: 
     second = rig.run()
     assert (Status.OK, Kind.INCREMENTAL, 0, 0) == (second.status, second.kind, second.written, second.target_requests)
     assert source.reads == []
+
+
+def test_requests_that_failed_are_told_apart(rig: Rig, source: MemorySource, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = source.collections
+
+    def flaky() -> list[Collection]:
+        source.requests += 3
+        source.failed.tries += 2
+        return asked()
+
+    monkeypatch.setattr(source, "collections", flaky)
+    source.failed.tries = 5  # of an earlier Run
+    report = rig.run()
+    assert (report.source_requests > 2, report.source_requests_failed, report.target_requests_failed) == (True, 2, 0)
 
 
 def test_only_what_changed_is_read_and_written(rig: Rig, source: MemorySource) -> None:

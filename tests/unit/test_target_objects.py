@@ -79,6 +79,7 @@ class TestRetry:
         proxy.plan(Fault(act, method="PUT", times=2))
         target.put("1/2.json", b"x")
         assert target.requests == 3 == proxy.count("PUT")
+        assert target.failed.tries == 2
         assert target.get("1/2.json") == b"x"
 
     def test_a_body_cut_short_is_read_again(self, world: World) -> None:
@@ -262,7 +263,7 @@ class TestErrors:
             target.put("1/1.json", b"x")
             with pytest.raises(AccessError, match=r"1/1\.json: the store refuses .*AccessDenied locked"):
                 target.delete(["1/0.json", "1/1.json", "1/2.json"])
-            assert target.requests == 2, "what will never pass is not tried again"
+            assert (target.requests, target.failed.tries) == (2, 1), "what will never pass is not tried again"
 
 
 class TestS3:
