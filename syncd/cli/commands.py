@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from syncd import keys
 from syncd.cli.main import Call, OneSync, Syncs, app, command, hooks, trash
 from syncd.cli.output import clean, fold, paint, say, table
 from syncd.clock import SECOND, SystemClock, format_time
@@ -121,10 +122,11 @@ def plan(call: Call, syncs: Syncs = None, *, full: Annotated[bool, typer.Option(
 
 
 def _plan_line(name: str, line: PlanLine, call: Call) -> None:
+    task = None if line.task is None else keys.shown(line.task)
     if call.json:
-        call.object({"sync": name, **asdict(line)})
+        call.object({"sync": name, **asdict(line), "task": task})
         return
-    key = clean(line.project if line.task is None else f"{line.project}/{line.task}")
+    key = clean(line.project if task is None else f"{line.project}/{task}")
     why = "" if line.why == _TOTALS[line.sign] else clean(line.why)
     say(f"  {paint(line.sign, line.sign)} {key:<24}  {why}".rstrip())
 

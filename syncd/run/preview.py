@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from syncd import keys
 from syncd.clock import SECOND
 from syncd.errors import GuardTripped, OwnedError
 from syncd.model import Collection, CollectionState, Failure, Kind
@@ -52,13 +51,13 @@ def _lines(job: Job, kind: Kind) -> Iterator[PlanLine]:
     for collection in collections:
         candidates = yield from _collection(job, kind, start(collection, states.get(collection.id)))
         gone = job.source.confirm(collection, candidates) if candidates else {}
-        yield from (PlanLine("-", collection.id, keys.shown(task), how) for task, how in gone.items())
+        yield from (PlanLine("-", collection.id, task, how) for task, how in gone.items())
         missing.append(Missing(collection.id, tuple(candidates), job.checkpoint.size(job.name, collection.id)))
     vanished_ = vanished(job, collections, states)
     yield from map(_failure, unmatched(job, collections, vanished_, states))
     for collection in vanished_:
         tasks = tuple(job.checkpoint.known(job.name, collection.id).all_ids())
-        yield from (PlanLine("-", collection.id, keys.shown(task), "deleted") for task in tasks)
+        yield from (PlanLine("-", collection.id, task, "deleted") for task in tasks)
         missing.append(Missing(collection.id, tasks, job.checkpoint.size(job.name, collection.id), whole=True))
     try:
         check(job, missing, "")
@@ -88,8 +87,8 @@ def _step(job: Job, step: Step) -> PlanLine | None:
     if step.decision.action is Action.COMPARE and stands(job, step.file, step.found):
         return None  # a Run would adopt it
     sign = "+" if step.decision.action is Action.PUT and step.entry is None else "~"
-    return PlanLine(sign, step.project, keys.shown(step.task), step.decision.why)
+    return PlanLine(sign, step.project, step.task, step.decision.why)
 
 
 def _failure(failure: Failure) -> PlanLine:
-    return PlanLine("!", failure.project, failure.name and keys.shown(failure.name), failure.error, PARTIAL)
+    return PlanLine("!", failure.project, failure.name, failure.error, PARTIAL)

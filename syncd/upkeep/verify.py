@@ -18,17 +18,19 @@ from typing import NamedTuple, TypeVar
 
 from syncd import encode
 from syncd.errors import TaskError
-from syncd.model import Collection, Entry, Stat, Status
-from syncd.plan import Action
-from syncd.run.collections import unmatched, vanished
-from syncd.run.deletions import with_files
+from syncd.model import Entry, Kind, Stat, Status, Why
 from syncd.run.job import Job
 from syncd.run.place import Listing, Place
-from syncd.run.readahead import read_ahead
-from syncd.run.reading import assess
+from syncd.run.preview import plan_sync
 
 T = TypeVar("T")
 SAME, MISSING, EXTRA, DIFFERS, ERROR = "=", "-", "+", "*", "!"
+_PLANNED = {  # what a Run would do, and what that says of the backup
+    "+": (MISSING, "not backed up yet"),
+    "~": (DIFFERS, "the Source has another version than the last Run saw"),
+    "-": (EXTRA, "gone from the Source"),
+    "!": (ERROR, ""),
+}
 _CHUNK = 500
 _RUNS = 100  # looked through for one that ended well
 _PAUSE = 1.0  # seconds until what a Run has in its hands is looked at again
@@ -200,33 +202,12 @@ def _failing(job: Job) -> Iterator[VerifyLine]:
 
 
 def _source(job: Job) -> Iterator[VerifyLine]:
-    """What the Source says now that the Checkpoint does not, and the other way round."""
-    collections, states = job.source.collections(), job.checkpoint.states(job.name)
-    for collection in collections:
-        yield from _collection(job, collection)
-    gone = vanished(job, collections, states)
-    yield from (VerifyLine(EXTRA, c.id, None, "", "the whole Collection is gone from the Source") for c in gone)
-    for failure in unmatched(job, collections, gone, states):
-        yield VerifyLine(ERROR, failure.project, None, "", failure.error)
-
-
-def _collection(job: Job, collection: Collection) -> Iterator[VerifyLine]:
-    project, layout = collection.id, job.layout
-    known = job.checkpoint.known(job.name, project)
-    missing: dict[str, None] = {}
-    stream = job.source.changes(collection, None, known)
-    for batch in read_ahead(stream, job.clock) if job.source.waits else stream:
-        steps, failed = assess(layout, project, batch.tasks, known, None)
-        for step in steps:
-            if step.decision.action in {Action.NOTHING, Action.RECORD}:
-                continue
-            sign, why = (MISSING, "not backed up yet") if step.entry is None else (DIFFERS, "the Source has another version than the last Run saw")
-            yield VerifyLine(sign, project, step.task, step.file.key, why)
-        for failure in [*batch.failed, *failed]:
-            yield VerifyLine(ERROR, project, failure.name, "", failure.error)
-        missing.update(dict.fromkeys(batch.missing))
-    for task in with_files(known, list(missing))[0]:
-        yield VerifyLine(EXTRA, project, task, layout.task(project, task), "gone from the Source")
+    """What a full Run would do now, but for what it would heal: that is told already."""
+    for line in plan_sync(job, Kind.FULL):
+        if line.why != Why.HEALED:
+            sign, why = _PLANNED[line.sign]
+            key = "" if line.task is None else job.layout.task(line.project, line.task)
+            yield VerifyLine(sign, line.project, line.task, key, why or line.why)
 
 
 def chunks(items: Iterable[T]) -> Iterator[list[T]]:
