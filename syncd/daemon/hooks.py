@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -23,6 +24,7 @@ SECRET_HEADER = "X-Syncd-Secret"  # noqa: S105 - the name of a header; Label Stu
 SIGNATURE_HEADER = "X-Hub-Signature"  # Labelbox: `sha1=` and the HMAC-SHA1 of the body in hex (docs.labelbox.com/reference/webhook)
 BODY_LIMIT = 1_000_000  # bytes
 PATIENCE = 5.0  # seconds for a body to arrive
+_NOT_PROVED = "this call proves no secret of this Sync"
 BURST, REFILL = 50, 10 / SECOND  # calls at once, and per microsecond afterwards, of one Sync
 
 
@@ -53,21 +55,22 @@ class Hooks:
     async def take(self, request: Request) -> Response:
         """202 woken · 403 not proved · 408 too slow · 413 too large · 429 too many."""
         name = request.path_params["name"]
+        answer = await self._judged(name, request)
+        self._board.count_hook(name, refused=answer.status_code != HTTPStatus.ACCEPTED)
+        return answer
+
+    async def _judged(self, name: str, request: Request) -> Response:
         body = await _body(request)
         if isinstance(body, Response):
-            self._board.count_hook(name, refused=True)
             return body
         secret = self._board.hook_secret(name)
         if not proved(secret or self._nobody, request.headers, body) or not secret:
-            self._board.count_hook(name, refused=True)
-            return _answer(403, "this call proves no secret of this Sync")
+            return _answer(403, _NOT_PROVED)
         now = self._board.now()
         if not self._buckets.setdefault(name, Bucket(now)).take(now):  # only proved calls are counted: a forger must not use it up
-            self._board.count_hook(name, refused=True)
             return _answer(429, "too many calls: the Run they ask for is due anyway", {"Retry-After": "1"})
         woken = self._board.wake(name)
-        self._board.count_hook(name, refused=woken is Woken.UNKNOWN)
-        return _answer(403, "this call proves no secret of this Sync") if woken is Woken.UNKNOWN else _answer(202, woken.value)
+        return _answer(403, _NOT_PROVED) if woken is Woken.UNKNOWN else _answer(202, woken.value)
 
 
 def proved(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
@@ -98,4 +101,4 @@ async def _body(request: Request) -> bytes | Response:
 
 
 def _answer(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
-    return JSONResponse({"status" if status < 400 else "error": text}, status, headers)  # noqa: PLR2004 - the classes of HTTP
+    return JSONResponse({"status" if status == HTTPStatus.ACCEPTED else "error": text}, status, headers)

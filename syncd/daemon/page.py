@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import mimetypes
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -41,15 +40,8 @@ _FAULTS = {
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
-class Static(NamedTuple):
-    """A file the page is made of, and its media type."""
-
-    data: bytes
-    type: str
-
-
 _FOLDER = resources.files("syncd.daemon") / "templates"
-STATIC = {name: Static((_FOLDER / name).read_bytes(), mimetypes.guess_type(name)[0] or "") for name in ("style.css", "page.js", "icon.svg")}
+STATIC = {name: (_FOLDER / name).read_bytes() for name in ("style.css", "page.js", "icon.svg")}
 
 
 class Page:
@@ -59,8 +51,8 @@ class Page:
         self._board = board
         env = Environment(loader=PackageLoader("syncd.daemon"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         env.filters |= {"span": span, "ago": ago, "utc": utc, "iso": format_time, "path": partial(quote, safe=""), "spark": spark, "id": shown}
-        content = b"".join(file.data for file in STATIC.values())
-        env.globals |= {"words": _WORDS, "version": __version__, "build": hashlib.sha256(content).hexdigest()[:12], "State": State, "Status": Status}
+        build = hashlib.sha256(b"".join(STATIC.values())).hexdigest()[:12]
+        env.globals |= {"words": _WORDS, "version": __version__, "build": build, "State": State, "Status": Status}
         self._templates = {name: env.get_template(f"{name}.html") for name in ("index", "sync", "fault")}
 
     def index(self, query: Mapping[str, str]) -> str:

@@ -21,6 +21,7 @@ import ipaddress
 import itertools
 import json
 import logging
+import mimetypes
 import socket
 import threading
 from collections.abc import Mapping
@@ -109,7 +110,7 @@ def _listen(host: str, port: int, text: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     both = family is socket.AF_INET6 and socket.has_dualstack_ipv6()
     try:
-        listener = socket.create_server((host, port), family=family, backlog=256, dualstack_ipv6=both)
+        listener = socket.create_server((host, port), family=family, dualstack_ipv6=both)
     except OSError as error:
         raise SyncdError(f"http: can't listen at {text}: {error.strerror}; end what uses it, or give another address in the config") from error
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does so for its own sockets only; without it an answer takes 40 ms
@@ -149,8 +150,8 @@ class _Site:
         return _html(html or self._page.fault(404), 200 if html else 404)
 
     def _static(self, request: Request) -> Response:
-        if file := STATIC.get(request.path_params["name"]):
-            return Response(file.data, media_type=file.type, headers={"Cache-Control": _FOREVER})
+        if file := STATIC.get(name := request.path_params["name"]):
+            return Response(file, media_type=mimetypes.guess_type(name)[0], headers={"Cache-Control": _FOREVER})
         raise HTTPException(404)
 
     def _fault(self, _: Request, error: Exception) -> Response:
