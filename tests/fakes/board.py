@@ -118,7 +118,7 @@ def history(name: str, length: int = 24, bad: Sequence[int] = (), status: Status
 
 def sample(extra: int = 0) -> FakeBoard:
     """One Sync of each state, one with a hostile name, and `extra` good ones."""
-    guard = "it would delete 1,204 of 1,250 tasks of “Street scenes” (project 12), more than max_delete allows"
+    guard = "1204 of 1250 tasks of Collection 12 are gone, more than the 62 that max_delete allows"
     guarded = run("street-scenes", Status.GUARDED, guard=guard, plan_id="9f3c1a7be02d", exit_code=20)
     token = "studio: 401 for https://studio.example.com: the token is refused; make a new one and put it into the config"
     refused = run("xray-chest", Status.FAILED, ago=3, error=token)
