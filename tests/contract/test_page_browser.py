@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 from urllib.parse import quote
 
 import pytest
@@ -188,6 +189,15 @@ def test_with_the_keyboard_alone(tab: Watched, address: str) -> None:
     assert tab.page.evaluate("document.activeElement.textContent") == "Skip to content"
     tab.page.keyboard.press("Enter")
     assert tab.page.evaluate("document.activeElement.id") == "main"
+
+
+@pytest.mark.parametrize(("role", "name"), [("link", "failed 2"), ("link", "cats"), ("button", "Copy the command for street-scenes")])
+def test_a_refresh_leaves_the_keyboard_where_it_is(tab: Watched, address: str, role: Literal["link", "button"], name: str) -> None:
+    tab.page.goto(address)
+    tab.page.get_by_role(role, name=name, exact=True).focus()
+    tab.page.evaluate("refresh()")
+    focused = "document.activeElement.getAttribute('aria-label') || document.activeElement.textContent"
+    assert tab.page.evaluate(focused) == name
 
 
 def test_hundreds_of_syncs_with_long_names_on_a_phone(chromium: Browser, address: str, board: FakeBoard) -> None:

@@ -2,6 +2,7 @@
 // The page is whole without this file. It only keeps it fresh and copies commands; what changes comes from the server, already escaped.
 const EVERY = 5000;
 const $ = (id) => document.getElementById(id);
+const key = (element) => element.id || element.getAttribute("href") || element.getAttribute("aria-label");
 let busy = false;
 
 function dress() {
@@ -25,7 +26,7 @@ async function refresh() {
 }
 
 function show(fresh) {
-  const focus = document.activeElement?.id;
+  const focus = $("main").contains(document.activeElement) && key(document.activeElement);
   const said = $("summary")?.textContent;
   const live = $("summary");
   document.title = fresh.title;
@@ -38,7 +39,7 @@ function show(fresh) {
   $("main").replaceChildren(...main.childNodes);
   document.querySelector("footer").replaceChildren(...fresh.querySelector("footer").childNodes);
   dress();
-  if (focus && document.activeElement?.id !== focus) $(focus)?.focus({ preventScroll: true });
+  if (focus) [...$("main").querySelectorAll("a, button")].find((one) => key(one) === focus)?.focus({ preventScroll: true });
 }
 
 document.addEventListener("click", async (event) => {
