@@ -56,12 +56,15 @@ class Trouble(Life):
 class Story(RuleBasedStateMachine):
     """The world as the test knows it: every version each task ever had, which edits no Run but a full one can see, and what must be somewhere."""
 
-    @initialize(on_delete=st.sampled_from(["trash", "trash", "delete", "keep"]), size=st.integers(1, 12), page=st.integers(1, 5))
-    def begin(self, on_delete: str, size: int, page: int) -> None:
+    @initialize(
+        on_delete=st.sampled_from(["trash", "trash", "delete", "keep"]), size=st.integers(1, 12), page=st.integers(1, 5), history=st.booleans()
+    )
+    def begin(self, on_delete: str, size: int, page: int, history: bool) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="syncd-story-", dir=MEMORY))
         self.source = MemorySource(page)
         clock = TestClock()
         self.rig = Rig(self.source, self.open_target, self.folder / "state", clock, {"on_delete": on_delete, "max_delete": {"at_least": 2}})
+        self.rig.rules |= {"history": {"keep_last": 1000}} if history else {}
         self.versions: dict[str, set[bytes]] = {}
         self.silent: set[str] = set()  # keys that only a full Run can make right
         self.replaced: set[tuple[str, bytes]] = set()  # files of tasks whose id another one has now
@@ -216,6 +219,8 @@ class Story(RuleBasedStateMachine):
     def nothing_lost(self, before: dict[str, bytes], now: dict[str, bytes]) -> None:
         """Whole files only, each a version the Source had; what left its key is gone from the Source, and in the trash."""
         trash = {data for key, data in now.items() if "/_trash/" in key}
+        kept = {Layout().historied(key): data for key, data in now.items()}
+        history = {(Layout().task(found.project, found.task), data) for found, data in kept.items() if found}
         world = {Layout().task(p, t): task for p, home in self.source.world.items() for t, task in home.tasks.items()}
         for key, data in _tasks(now).items():
             assert data in self.versions[key], f"{key} holds {data!r}, which the Source never had"
@@ -225,6 +230,10 @@ class Story(RuleBasedStateMachine):
                 assert data in trash or self.rig.rules["on_delete"] == "delete", f"{key} left no copy in the trash"
             elif now[key] != data and (key, data) in self.replaced:
                 assert data in trash, f"{key} was another task's, and left no copy in the trash"
+            if now.get(key, data) != data and "history" in self.rig.rules and key not in self.silent:
+                assert (key, data) in history, f"{data!r} of {key} is not in the history"
+        for key, data in history:
+            assert data in self.versions[key], f"the history of {key} holds {data!r}, which the Source never had"
 
     def true(self, report: Report, before: dict[str, bytes], now: dict[str, bytes], trouble: Trouble | None) -> None:
         names = [(failure.project, failure.task) for failure in report.failed]
