@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from textwrap import shorten
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -28,6 +29,7 @@ REMIND = 24 * 3600 * SECOND  # a Sync that stays unwell is told of once a day
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0  # seconds before the second try, doubled up to the longest
 TRIES = {"heartbeat": 4, "webhook": 20}  # a late heartbeat is worth nothing, a late webhook is: about two hours
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+_SHOWN = 500  # characters of a reason in the words of a message; its own field holds all of it
 _JSON = {"Content-Type": "application/json"}
 _BUSY = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS}
 
@@ -50,12 +52,12 @@ def news(before: Told | None, report: Report, now: int) -> tuple[Mapping[str, ob
 
 
 def _trouble(report: Report) -> str:
+    reason = shorten(report.guard or report.error or "".join(failure.error for failure in report.failed[:1]), _SHOWN)
     if report.status is Status.GUARDED:
-        return f"the Guard stopped the deletions: {report.guard}. If they are meant: syncd sync {report.sync} --confirm-deletes {report.plan_id}"
+        return f"the Guard stopped the deletions: {reason}. If they are meant: syncd sync {report.sync} --confirm-deletes {report.plan_id}"
     if report.status is Status.PARTIAL:
-        first = "".join(failure.error for failure in report.failed[:1])
-        return f"{len(report.failed):,} failed; each Run tries them again. The first: {first}"
-    return f"the Run failed, and is tried again: {report.error}"
+        return f"{len(report.failed):,} failed; each Run tries them again. The first: {reason}"
+    return f"the Run failed, and is tried again: {reason}"
 
 
 def _message(report: Report, words: str) -> Mapping[str, object]:

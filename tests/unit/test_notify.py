@@ -88,6 +88,16 @@ def test_the_message_has_what_a_person_and_a_program_need() -> None:
         json.dumps(message)
 
 
+def test_a_message_stays_one_that_a_chat_takes() -> None:
+    words = "; ".join(f"Collection {n} is gone with all of its 12 tasks" for n in range(300))
+    for status in (FAILED, GUARDED):
+        message, _ = news(None, report(status, error=words, guard=words), 1)
+        assert message is not None
+        assert len(str(message["text"])) < 1000
+        assert ("--confirm-deletes abc123" in str(message["text"])) is (status is GUARDED)
+        assert message["guard"] == words
+
+
 class Listener:
     """A real server that keeps what it is told; `answers` are given first, then 200."""
 

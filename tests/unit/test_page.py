@@ -137,6 +137,19 @@ def test_trouble_with_the_config_and_the_daemon_stands_above() -> None:
     assert "source 4 does not answer and 2 more" in index(board)
 
 
+def test_words_without_end_are_cut() -> None:
+    """A token that sees no project any more: each of them is a sentence of the Guard."""
+    words = "; ".join(f"Collection {n} is gone with all of its 12 tasks" for n in range(300))
+    last = run("cats", Status.GUARDED, guard=words, error=words, plan_id="p1")
+    board = FakeBoard([view("cats", State.GUARDED, last)], {"cats": [last] * 20}, reasons=[words] * 9)
+    board.state = ConfigState("syncd.yaml", NOW, [f"syncd.yaml:{n}:1: unknown key" for n in range(2000)])
+    for html in (shown(board).index({}), shown(board).sync("cats") or ""):
+        assert len(html) < 20_000
+        assert "Collection 3 is gone" in html
+        assert "and 1,990 more: <code>syncd validate</code>" in html
+        assert "--confirm-deletes p1" in html
+
+
 def test_a_run_that_was_cut_off_is_not_called_running() -> None:
     cut = run("cats", None)
     assert "cut off" in one(FakeBoard([view("cats")], {"cats": [cut, run("cats")]}), "cats")
