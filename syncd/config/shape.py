@@ -103,7 +103,7 @@ class History(Fields):
     """Which earlier TaskFiles are kept when a task changes: those that any of these rules names."""
 
     keep_last: Annotated[int, Field(ge=1)] | None = None
-    """So many of each task, the newest."""
+    """So many of each task, the newest; of a deleted task too."""
     keep_within: SomeTime | None = None
     """All that stood at any time since then."""
     bucket: bool = False

@@ -20,7 +20,8 @@ _DAY = 86400 * SECOND
 _LISTS = {"annotations": "annotation", "predictions": "prediction", "drafts": "draft", "labels": "label"}
 _OWNERS = {"projects": "project", "experiments": "model", "runs": "model run"}  # Labelbox: mappings by id, which hold labels
 _NOTHING = object()
-_FOLLOW = {"updated_at", "total_annotations", "cancelled_annotations", "total_predictions", "is_labeled"}  # fields that move with an annotation
+# what moves with an annotation, and is told only when it is all there is
+_FOLLOW = {"updated_at", "total_annotations", "cancelled_annotations", "total_predictions", "is_labeled", "annotations_ids"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,10 @@ from syncd.config.shape import History
 from syncd.errors import ConfigError
 from syncd.keys import SIDE, Historied, Layout, decode
 from syncd.keys import encode as part
-from syncd.upkeep.history import Change, compare
+from syncd.targets import local
+from syncd.upkeep.history import Change, compare, versions_of
+from tests.fakes.rig import Rig, TestClock
+from tests.fakes.worlds import LabelStudioWorld
 
 CONFIG = """\
 sources: {drop: {type: files, path: ./exports}}
@@ -111,6 +116,30 @@ def test_any_two_documents_can_be_compared_and_equal_ones_alone_have_no_change(o
     assert there == back
     if encode.dumps(old) == encode.dumps(new):
         assert not there
+
+
+def test_a_label_studio_tells_who_did_what(tmp_path: Path) -> None:
+    world = LabelStudioWorld(tmp_path)
+    task = int(world.add("Cats", {"text": "a"})[0])
+    cats, source = world._projects["Cats"], world.open({})
+    rig = Rig(source, lambda: local.open(local.Config(type="local", path=tmp_path / "backup"), TestClock()), tmp_path / "state")
+    rig.rules = {"history": {"keep_last": 9}, "drafts_every": "0s"}
+    acts: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: cats.annotate(task),
+        lambda: cats.draft(task),
+        lambda: cats.edit(task, data={"text": "b"}),
+    ]
+    for act in [*acts, lambda: cats.delete_drafts(task)]:
+        act()
+        world.wait(60)
+        assert rig.run().error == ""
+    with closing(rig.open_target()) as target:
+        said = [[(change.op, change.kind, change.by) for change in each.changes or ()] for each in versions_of(target, Layout(), "1", str(task))]
+    ann = "ann@example.com"
+    assert said == [[("removed", "draft", ann)], [("changed", "data", "")], [("added", "draft", ann)], [("added", "annotation", ann)], []]
+    source.close()
+    world.close()
 
 
 # keys
