@@ -28,7 +28,9 @@ from syncd.model import Kind
 from syncd.run import PARTIAL
 from syncd.upkeep.asof import Question, find
 from syncd.upkeep.restore import Restored, to_folder
-from syncd.upkeep.restore_label_studio import IDS, LOST, stage, to_label_studio
+from syncd.upkeep.restore_compare import LOST, Crowd
+from syncd.upkeep.restore_label_studio import IDS, to_label_studio
+from syncd.upkeep.restore_work import locked, stage
 
 if TYPE_CHECKING:
     from syncd.sources.label_studio_import import Importer
@@ -66,10 +68,11 @@ def run_restore(call: Call, sync: str, where: Where, *, projects: Sequence[str],
                 done = to_folder(find(target, layout, clock, question), folder, layout, same, force=where.force, on_progress=on_progress)
         else:
             work, people = Path(where.work or f"restore-{sync}"), _people(where.map)
-            with closing(_server(where, clock)) as server:
+            with closing(_server(where, clock)) as server, locked(work):
+                crowd = _crowd(server, people)
                 with _lease(config, sync):
                     stage(find(target, layout, clock, question), work, same | {"at": at, "to": server.url})
-                done = list(to_label_studio(server, clock, work, people, on_progress))
+                done = list(to_label_studio(server, clock, work, crowd, on_progress))
     return _show(call, sync, where.folder or str(work / IDS), done, told=not where.folder)
 
 
@@ -120,6 +123,14 @@ def _server(where: Where, clock: Clock) -> Importer:
         return open_importer(where.url, token, clock)
     except ValueError:
         raise typer.BadParameter("--to-label-studio: the address of a server is expected, like https://studio.example.com") from None
+
+
+def _crowd(server: Importer, people: Mapping[str, str]) -> Crowd:
+    """Who is there; asked before anything else, so that what is wrong with the token or the map is said at once."""
+    me, members = server.whoami(), server.people()
+    if unknown := sorted(set(people.values()) - members):
+        raise typer.BadParameter(f"--map: no member of {server.url}: {', '.join(unknown)}")
+    return Crowd(me, members, people)
 
 
 def _show(call: Call, sync: str, to: str, done: Sequence[Restored], *, told: bool) -> int:

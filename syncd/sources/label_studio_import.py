@@ -50,9 +50,9 @@ class Importer:
         rows = self._http.get("/api/users/").body
         return frozenset(str(row["email"]) for row in rows if isinstance(row, dict) and row.get("email")) if isinstance(rows, list) else frozenset()
 
-    def titled(self, title: str) -> list[str]:
-        """The projects of exactly this title."""
-        return [project.id for project in self._api.projects() if project.title == title]
+    def titled(self, start: str) -> list[str]:
+        """The projects whose title begins so."""
+        return [project.id for project in self._api.projects() if project.title.startswith(start)]
 
     def project(self, project: str) -> Mapping[str, object] | None:
         """Its settings; None when there is no such project."""

@@ -63,7 +63,9 @@ def find(target: Target, layout: Layout, clock: Clock, question: Question) -> It
         files = (_File.unpack(layout, value) for _, value in listed.items())
         for project, group in groupby(files, lambda file: file.project):
             rest = iter(group)
-            first = next(rest)
+            first, second = next(rest), next(rest, None)
+            if first.digest == _UNTOLD and first.task is None and second is None:  # settings of a project that came later
+                continue
             settings = fetch(first) if first.task is None else None
             title = str(settings.body.get("title") or settings.body.get("name") or "") if settings else ""
             known.append(f"{project} ({title})" if title else project)
@@ -72,7 +74,8 @@ def find(target: Target, layout: Layout, clock: Clock, question: Question) -> It
             hit = True
             if settings:
                 yield settings
-            mine = (file for file in chain([] if settings else [first], rest) if not question.tasks or file.owner in question.tasks)
+            tasks_of = chain(() if settings else (first,), (second,) if second else (), rest)
+            mine = (file for file in tasks_of if not question.tasks or file.owner in question.tasks)
             while some := list(islice(mine, _AHEAD * target.concurrency)):
                 tasks.difference_update(file.owner for file in some)
                 yield from pool.map(fetch, some)
@@ -208,11 +211,15 @@ class _Fetch:
             return found(None, str(error))
 
     def _check(self, file: _File, data: bytes) -> None:
-        """Raises TaskError for what is no JSON object, where one belongs."""
+        """Raises TaskError for what is no JSON object, or another task, where one belongs."""
         if keys.is_side(file.task or ""):
             return
-        if not isinstance(encode.parse(data), dict):
+        body = encode.parse(data)
+        if not isinstance(body, dict):
             raise TaskError("it is damaged: no JSON object")
+        told = rows.task_id(body) if file.task is not None else None
+        if told is not None and "~~" not in file.key and self._layout.task(file.project, told) != file.key:
+            raise TaskError(f"it is damaged: it is task {told}")
 
     def _newest(self, file: _File) -> bytes | None:
         """Of several copies that came to the trash on one day, the one with the last activity; settings rather as they stand."""

@@ -54,6 +54,10 @@ class Restored:
         """Name what isn't restored, or isn't as it was."""
         self.failed.append((keys.shown(task or ""), why))
 
+    def remark(self, what: str, count: int = 1) -> None:
+        """Count what can't be as it was."""
+        self.remarks[what] = self.remarks.get(what, 0) + count
+
     def progress(self, done: int, total: int | None = None) -> Progress:
         """For a bar."""
         return Progress(self.project, self.title, total, done, done, len(self.failed), self.size)
@@ -64,10 +68,13 @@ def to_folder(
 ) -> list[Restored]:
     """Write them there. same: what makes it the same restore. Raises SyncdError for a folder with something else, TargetError."""
     marker = encode.dumps(dict(same))
+    if folder.get(keys.OWNER) is not None:
+        raise SyncdError(f"{folder.place} is a Target, which only its own Sync writes to: give another folder")
     if not force and folder.get(_MARKER) != marker and any(page for page in folder.list("")):
         raise SyncdError(f"{folder.place} is neither empty nor an unfinished restore of the same thing: give another folder, or --force")
-    folder.put(_MARKER, marker)
     folder.sweep()
+    folder.put(_MARKER, marker)
+    folder.flush()
     done: list[Restored] = []
     for project, group in groupby(files, lambda found: found.project):
         done.append(Restored(project))
@@ -128,7 +135,7 @@ class _Project:
             left += more
             yield lines
         if left:
-            self._done.remarks["annotations that Labelbox' import has no form for"] = left
+            self._done.remark("annotations have no form that Labelbox imports", left)
 
     def close(self) -> None:
         self._tasks.close()

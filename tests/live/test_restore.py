@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from syncd.upkeep.restore_label_studio import LOST
+from syncd.upkeep.restore_compare import LOST
 from tests.live.backup import HOSTILE, Backup
 from tests.live.compare import differences
 from tests.live.event_table import seed
@@ -51,13 +51,13 @@ def everything(server: LabelStudio, project: Project) -> None:
     project.change(maximum_annotations=2, expert_instruction="<b>look</b>", show_instruction=True, color="#617ADA", sampling="Uniform sampling")
 
 
-def restore(backup: Backup, to: LabelStudio, work: Path, **options: str) -> list[str | Path]:
+def restore(backup: Backup, to: LabelStudio, work: Path, people: Mapping[str, str] | None = None) -> list[str | Path]:
     """The command line."""
     token = work.with_suffix(".token")
     token.write_text(TOKEN)
-    people = work.with_suffix(".people.yaml")
-    people.write_text(json.dumps(options.pop("people", {})))
-    where = ["--to-label-studio", to.url, "--token-file", token, "--work", work, "--map", people]
+    mapping = work.with_suffix(".people.yaml")
+    mapping.write_text(json.dumps(people or {}))
+    where: list[str | Path] = ["--to-label-studio", to.url, "--token-file", token, "--work", work, "--map", mapping]
     return [sys.executable, "-m", "syncd", "restore", "live", "--json", "-c", backup.config, *where]
 
 
@@ -125,13 +125,14 @@ def test_killed_on_the_way_nothing_is_there_twice(server: LabelStudio, project: 
     command, chance = restore(backup, empty, tmp_path / "work"), random.Random(5)
     journal = tmp_path / "work" / "0.journal.ndjson"
     for more in (1, 1, 2, 2, 3):
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[2])
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
         lines = journal.read_bytes().count(b"\n") if journal.exists() else 0
         while child.poll() is None and (journal.read_bytes().count(b"\n") if journal.exists() else 0) < lines + more:
             time.sleep(0.005)
         time.sleep(chance.random() * 0.5)
         child.kill()
-        assert child.wait() == -signal.SIGKILL, "it ended before it was killed"
+        _, stderr = child.communicate()
+        assert child.returncode == -signal.SIGKILL, f"it ended before it was killed: {stderr}"
     code, (report,), stderr = run(command)
     assert not report["failed"], "\n".join(map(str, report["failed"]))
     assert (code, stderr) == (0, "")
