@@ -67,7 +67,7 @@ def _show(version: Stood) -> None:
     for change in version.changes or ():
         say(f"  {paint(_SIGNS[change.op], _SIGNS[change.op])} {_said(change)}")
     if version.changes == []:
-        say("  = the same as before")
+        say("  = no part of it changed")
 
 
 def _said(change: Change) -> str:

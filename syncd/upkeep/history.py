@@ -91,18 +91,15 @@ def compare(old: object, new: object) -> list[Change]:
     return sorted(telling or changes, key=lambda change: change.kind in {"data", "field"})
 
 
-def _parts(document: object, place: str = "") -> Iterator[tuple[tuple[str, str], object]]:
-    """Kind and id of each part of a document, and the part; place: the ids of what it stands in."""
-    kind, _, where = place.rpartition("\0")
+def _parts(document: object, kind: str = "", where: str = "") -> Iterator[tuple[tuple[str, str], object]]:
+    """Kind and id of each part of a document, and the part. kind, where: of what this is itself a part of, and the ids it stands under."""
     rest: dict[str, object] = {}
     for name, value in document.items() if isinstance(document, Mapping) else [("content", document)]:
         if name in _LISTS and isinstance(value, list):
-            for number, item in enumerate(value, 1):
-                id_ = item.get("id", f"#{number}") if isinstance(item, Mapping) else item
-                yield (_LISTS[name], where + _text(id_)), item
+            yield from (((_LISTS[name], where + id_), item) for id_, item in _named(value))
         elif name in _OWNERS and isinstance(value, Mapping):
             for id_, inner in value.items():
-                yield from _parts(inner, f"{_OWNERS[name]}\0{where}{id_}/")
+                yield from _parts(inner, _OWNERS[name], f"{where}{id_}/")
         elif name == "data" and not kind and isinstance(value, Mapping):
             yield from ((("data", key), field) for key, field in value.items())
         elif kind:
@@ -111,6 +108,15 @@ def _parts(document: object, place: str = "") -> Iterator[tuple[tuple[str, str],
             yield ("field", name), value
     if kind:
         yield (kind, where[:-1]), rest
+
+
+def _named(items: list[object]) -> Iterator[tuple[str, object]]:
+    """Each with its id, or its number where it has none or one that was there already."""
+    seen = {"null"}
+    for number, item in enumerate(items, 1):
+        id_ = _text(item.get("id") if isinstance(item, Mapping) else item)
+        yield f"#{number}" if id_ in seen else id_, item
+        seen.add(id_)
 
 
 def _differing(was: object, now: object) -> tuple[str, ...] | None:

@@ -94,6 +94,11 @@ def test_what_moves_with_an_annotation_is_told_only_when_it_is_all_there_is() ->
     assert compare({"updated_at": "x"}, {"updated_at": "y"}) == [Change("changed", "field", "updated_at")]
 
 
+def test_parts_without_an_id_of_their_own_are_told_apart() -> None:
+    old, new = ({"annotations": [{"result": []}, {"id": 1}, {"id": 1, "result": last}]} for last in ([], [1]))
+    assert compare(old, new) == [Change("changed", "annotation", "#3", fields=("result",))]
+
+
 def test_numbers_are_compared_exactly() -> None:
     old, new = (encode.parse(b'{"data":{"n":0.1234567890123456789%d}}' % last) for last in (1, 2))
     assert compare(old, new) == [Change("changed", "data", "n")]
@@ -129,8 +134,9 @@ def test_a_label_studio_tells_who_did_what(tmp_path: Path) -> None:
         lambda: cats.annotate(task),
         lambda: cats.draft(task),
         lambda: cats.edit(task, data={"text": "b"}),
+        lambda: cats.delete_drafts(task),
     ]
-    for act in [*acts, lambda: cats.delete_drafts(task)]:
+    for act in acts:
         act()
         world.wait(60)
         assert rig.run().error == ""
