@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, WithJsonSchema, model_validator
 
+from syncd.cron import next_time
 from syncd.fields import Concurrency, Duration, Fields, Secret
 from syncd.keys import Layout
 
@@ -39,10 +40,8 @@ def _key(value: str) -> str:
 
 
 def _cron(value: str) -> str:
-    from syncd.cron import Cron  # slow to import
-
     try:
-        Cron(value)
+        next_time(value, 0)
     except ValueError:
         raise ValueError('not a cron line: five fields (minute hour day month weekday), like "*/5 * * * *"') from None
     return value

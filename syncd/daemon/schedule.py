@@ -6,12 +6,11 @@ does a late or a long Run. What was missed (the daemon was down, or busy, or the
 
 from __future__ import annotations
 
-from functools import cache
 from hashlib import blake2b
 
 from syncd.clock import SECOND
 from syncd.config import SyncConfig
-from syncd.cron import Cron
+from syncd.cron import next_time
 from syncd.fields import format_duration
 
 NO_SCHEDULE = "no schedule"
@@ -32,7 +31,7 @@ def next_slot(name: str, rules: SyncConfig, last: int | None, failed: int, now: 
         last = now
     after = (now if last is None else last) + _extra(rules, failed)
     if rules.cron is not None:
-        return _cron(rules.cron).after(after)
+        return next_time(rules.cron, after)
     assert rules.every is not None
     return now if last is None else _grid(name, max(1, round(rules.every * SECOND)), after)
 
@@ -55,8 +54,3 @@ def _extra(rules: SyncConfig, failed: int) -> int:
 def _grid(name: str, every: int, after: int) -> int:
     offset = int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) % every
     return after - (after - offset) % every + every
-
-
-@cache
-def _cron(line: str) -> Cron:
-    return Cron(line)
