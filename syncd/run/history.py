@@ -1,6 +1,6 @@
 """Earlier TaskFiles: kept before another one takes their key, removed when no rule keeps them any more.
 
-Refuses to keep what an Entry vouches not to be ours. Rules:
+Refuses to keep what was listed and is not what an Entry vouches for: somebody else wrote it. Rules:
 - What stands at a key is in the history, durably, before a put takes its place; if that fails, nothing is put.
 - Its name there is the moment it was replaced. So what stood at some time is the version with the least moment after it, else the file itself.
 - Where a Run may have ended between the two, what stands is read, and kept once: the newest version that is the same was never replaced, and goes.
@@ -31,19 +31,18 @@ class Keeper:
     def __init__(self, job: Job) -> None:
         self._job, self._layout = job, job.layout
         self._lock, self._last = threading.Lock(), 0
-        self.active = job.rules.history is not None and not job.rules.history.bucket
+        self._active = job.rules.history is not None and not job.rules.history.bucket
 
     def keep(self, step: Step) -> bool:
         """Before its file is put. Whether something came into the history: the next `flush` makes it durable. Costs one server-side copy."""
-        entry, found, file = step.entry, step.found, step.file
-        if (found is None if step.looked else entry is None and not step.unsure) or not self.active:
+        found, vouching = step.found, None if step.unsure else step.entry
+        if not self._active or (found is None if step.looked else step.entry is None and not step.unsure):
             return False
-        target, kept = self._job.target, self._layout.history(step.project, step.task, self._moment())
-        vouched = entry is not None and not step.unsure
-        if entry is not None and vouched and (found is None or (found.size, found.etag) == (entry.size, entry.etag)):
-            return target.copy(file.key, kept)
-        data = target.get(file.key)
-        if data is None or data == file.data or (entry is not None and vouched and encode.digest(data) != entry.digest):
+        target, key, kept = self._job.target, step.file.key, self._layout.history(step.project, step.task, self._moment())
+        if vouching is not None and (found is None or (found.size, found.etag) == (vouching.size, vouching.etag)):
+            return target.copy(key, kept)
+        data = target.get(key)
+        if data is None or data == step.file.data or (vouching is not None and encode.digest(data) != vouching.digest):
             return False
         before = self._newest(step.project, step.task)
         target.put(kept, data)
