@@ -96,8 +96,8 @@ class Checkpoint(Protocol):
         """How many Entries are marked kept."""
         ...
 
-    def failures(self, sync: str) -> list[Failure]:
-        """Tasks failing now, by Collection and id."""
+    def failures(self, sync: str, limit: int = -1) -> list[Failure]:
+        """Tasks failing now, by Collection and id; the first so many of them, -1: all."""
         ...
 
     def pending_feeds(self, sync: str) -> list[str]:

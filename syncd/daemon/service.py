@@ -201,7 +201,7 @@ class Service:
         return self._checkpoint.runs(name, limit)
 
     def failures(self, name: str, limit: int) -> Sequence[Failure]:
-        return self._checkpoint.failures(name)[:limit]
+        return self._checkpoint.failures(name, limit)
 
     def totals(self, name: str) -> Totals:
         with self._lock:

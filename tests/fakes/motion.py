@@ -54,7 +54,7 @@ class History:
     def states(self, sync: str) -> Mapping[str, CollectionState]:
         return {}
 
-    def failures(self, sync: str) -> list[Failure]:
+    def failures(self, sync: str, limit: int = -1) -> list[Failure]:
         return []
 
     def add(self, report: Report, at: int) -> None:
