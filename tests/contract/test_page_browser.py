@@ -175,7 +175,7 @@ def test_it_can_be_used_without_eyes(chromium: Browser, address: str, scheme: st
     """axe-core finds nothing: names, roles, headers, landmarks, contrast AA; and a phone never scrolls sideways."""
     context = chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce")  # type: ignore[arg-type]
     page = context.new_page()
-    for name in ("all", "hostile", "guarded", "running", "empty", "fault"):
+    for name in ("all", "hostile", "running", "fault"):
         page.goto(address + PATHS[name])
         found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]})
         assert found.violations_count == 0, f"{name}: {found.generate_report()}"
