@@ -7,7 +7,7 @@ nobody: then `--at` gives one moment, and nothing but that the moving present. A
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,11 +21,12 @@ from syncd.cli.output import clean, fold, log, paint, say, table
 from syncd.cli.sync import progress
 from syncd.clock import SECOND, Clock, SystemClock, format_time, parse_time
 from syncd.config import Config, open_checkpoint, open_folder, open_importer, open_target
-from syncd.errors import CheckpointError, OwnedError
+from syncd.errors import CheckpointError, OwnedError, SyncdError
 from syncd.fields import parse_duration
 from syncd.keys import Layout
 from syncd.model import Kind
 from syncd.run import PARTIAL
+from syncd.targets.base import Target
 from syncd.upkeep.asof import Question, find
 from syncd.upkeep.restore import Restored, to_folder
 from syncd.upkeep.restore_compare import LOST, Crowd
@@ -64,7 +65,7 @@ def run_restore(call: Call, sync: str, where: Where, *, projects: Sequence[str],
         same = {"from": target.place, "key": layout.template, "projects": [*projects], "tasks": [*tasks], "trashed": trashed}
         if where.folder:
             same["at"] = "" if question.at is None else format_time(question.at)
-            with _lease(config, sync), closing(open_folder(Path(where.folder), clock)) as folder:
+            with _lease(config, sync), _folder(where.folder, target, clock) as folder:
                 done = to_folder(find(target, layout, clock, question), folder, layout, same, force=where.force, on_progress=on_progress)
         else:
             work, people = Path(where.work or f"restore-{sync}"), _people(where.map)
@@ -86,17 +87,28 @@ def _moment(text: str, clock: Clock) -> int:
 
 
 @contextmanager
+def _folder(path: str, target: Target, clock: Clock) -> Iterator[Target]:
+    """The folder to restore to, which is neither in the Target nor around it."""
+    with closing(open_folder(Path(path), clock)) as folder:
+        if f"{folder.place}/".startswith(f"{target.place}/") or f"{target.place}/".startswith(f"{folder.place}/"):
+            raise SyncdError(f"{folder.place} lies in the Target, or the Target in it: give another folder")
+        yield folder
+    with suppress(OSError):  # its own are left alone
+        (Path(path) / "_syncd" / "tmp").rmdir()
+        (Path(path) / "_syncd").rmdir()
+
+
+@contextmanager
 def _lease(config: Config, sync: str) -> Iterator[None]:
     """Hold other syncds off, as far as that is possible."""
-    checkpoint = None
-    if config.state.exists():
+    with ExitStack() as held:
         try:
-            checkpoint = open_checkpoint(config)
+            if held.enter_context(closing(open_checkpoint(config, read_only=True))).id:  # else there is none, and none is made
+                held.enter_context(closing(open_checkpoint(config)))
         except OwnedError:
             log.warning("%s: another syncd is at work: what it changes meanwhile is restored as it was or as it is then; --at gives one moment", sync)
         except CheckpointError as error:
             log.warning("%s: restoring without its Checkpoint: %s", sync, error)
-    with closing(checkpoint) if checkpoint else nullcontext():
         yield
 
 

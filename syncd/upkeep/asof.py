@@ -86,7 +86,7 @@ def find(target: Target, layout: Layout, clock: Clock, question: Question) -> It
 
 def _nothing(target: Target, known: Sequence[str], question: Question) -> str:
     if not known:
-        return f"{target.place}: no task {_moment(question)}; is it the right place?"
+        return f"{target.place}: no task {_moment(question)}" + ("" if question.trashed else "; is it the right place?")
     return f"{target.place}: no project {', '.join(question.projects)} {_moment(question)}; there are: {', '.join(known[:20])}"
 
 

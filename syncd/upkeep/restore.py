@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby, islice
 
 from syncd import encode, keys
 from syncd.errors import SyncdError, TaskError
@@ -66,21 +66,24 @@ class Restored:
 def to_folder(
     files: Iterable[Found], folder: Target, layout: Layout, same: Mapping[str, object], *, force: bool, on_progress: OnProgress | None
 ) -> list[Restored]:
-    """Write them there. same: what makes it the same restore. Raises SyncdError for a folder with something else, TargetError."""
-    marker = encode.dumps(dict(same))
+    """Write them there. same: what makes it the same restore. Raises SyncdError for a folder with something else, TargetError; touches nothing when
+    there is nothing to write.
+    """
+    marker, rest = encode.dumps(dict(same)), iter(files)
     if folder.get(keys.OWNER) is not None:
         raise SyncdError(f"{folder.place} is a Target, which only its own Sync writes to: give another folder")
     if not force and folder.get(_MARKER) != marker and any(page for page in folder.list("")):
         raise SyncdError(f"{folder.place} is neither empty nor an unfinished restore of the same thing: give another folder, or --force")
+    found = list(islice(rest, 1))
     folder.sweep()
     folder.put(_MARKER, marker)
     folder.flush()
     done: list[Restored] = []
-    for project, group in groupby(files, lambda found: found.project):
+    for project, group in groupby(chain(found, rest), lambda found: found.project):
         done.append(Restored(project))
         with closing(_Project(folder, layout, done[-1])) as writer:
-            for found in group:
-                writer.write(found)
+            for file in group:
+                writer.write(file)
                 if on_progress:
                     on_progress(done[-1].progress(done[-1].files))
             writer.imports()
