@@ -14,7 +14,7 @@ from syncd.run.job import Progress
 from syncd.run.standing import Standing
 
 _LATE = 60 * SECOND  # a Run that is due longer than this, or goes on longer, leaves changes unsafe that the last one could not know
-
+_ALIKE = ("bytes_written", "source_requests", "target_requests", "source_requests_failed", "target_requests_failed")  # in Report and Totals
 
 Wiring = tuple[SyncConfig, Fields, Fields]
 
@@ -27,55 +27,60 @@ def wiring(config: Config, name: str) -> Wiring:
 
 @dataclass(slots=True)
 class Ledger:
-    """wiring: its rules, Source and Target; slot: when the next Run is due, None while one goes on or when nothing is planned; served: start of the
-    last Run, or the slot it began for; since: start of the one that goes on; forgiven: failures that no longer prolong the pause, since the config
-    has changed; confirmed: the Plan whose deletions a person has allowed.
+    """wiring: its rules, Source and Target; slot: when the next Run is due, None while one goes on or when nothing is planned; since: start of
+    the one that goes on; served: start of the last Run, or the slot it began for; mended: the config has changed since then; confirmed: the Plan whose
+    deletions a person has allowed, given: the one that the last Run was told of.
     """
 
     name: str
     wiring: Wiring
     standing: Standing
-    served: int | None
     slot: int | None = None
     since: int | None = None
     progress: Progress | None = None
-    forgiven: int = 0
+    served: int | None = field(init=False)
+    mended: bool = False
     confirmed: str = ""
+    given: str = ""
     totals: Totals = field(default_factory=lambda: Totals({status.value: 0 for status in Status}))
+
+    def __post_init__(self) -> None:
+        self.served = self.standing.tried
 
     @property
     def rules(self) -> SyncConfig:
         return self.wiring[0]
 
-    def rewire(self, wiring: Wiring) -> None:
-        """The config has changed, and failures of before it prolong no pause: they may be what was mended."""
-        self.wiring, self.forgiven = wiring, self.standing.failed_in_a_row
+    def rewire(self, wiring: Wiring) -> bool:
+        """Whether that is another one; it counts from the next Run on."""
+        changed, self.wiring = self.wiring != wiring, wiring
+        self.mended |= changed
+        return changed
 
     def next(self, now: int) -> int | None:
-        """When it is due."""
-        return next_slot(self.name, self.rules, self.served, self.standing.failed_in_a_row - self.forgiven, now)
+        """When it is due: at once when the last Run failed before the config was changed, which may have mended it."""
+        failed = self.standing.failed_in_a_row
+        return now if self.mended and failed else next_slot(self.name, self.rules, self.served, failed, now)
 
-    def begin(self, now: int) -> None:
-        """A Run begins."""
+    def begin(self, now: int) -> str:
+        """A Run begins; the Plan that is confirmed for it."""
         self.served = now if self.slot is None else max(now, self.slot)
-        self.slot, self.since, self.progress = None, now, None
+        self.slot, self.since, self.progress, self.mended, self.given = None, now, None, False, self.confirmed
+        return self.given
 
     def end(self, report: Report, standing: Standing) -> None:
-        """It has ended."""
+        """It has ended. A word is kept until it was heard: a Run that failed may not have come so far."""
         self.since, self.progress, self.standing = None, None, standing
-        self.forgiven = min(self.forgiven, standing.failed_in_a_row)
+        if report.status is not Status.FAILED and self.confirmed == self.given:
+            self.confirmed = ""
         t, status = self.totals, report.status.value
         self.totals = replace(
             t,
             runs=t.runs | {status: t.runs[status] + 1},
             written=t.written + report.written + report.healed,
-            bytes_written=t.bytes_written + report.bytes_written,
             deletions=t.deletions + report.trashed + report.deleted,
             failures=t.failures + len(report.failed),
-            source_requests=t.source_requests + report.source_requests,
-            target_requests=t.target_requests + report.target_requests,
-            source_requests_failed=t.source_requests_failed + report.source_requests_failed,
-            target_requests_failed=t.target_requests_failed + report.target_requests_failed,
+            **{name: getattr(t, name) + getattr(report, name) for name in _ALIKE},
         )
 
     def count_hook(self, *, refused: bool) -> None:

@@ -89,9 +89,9 @@ class _Daemon:
         self._confirmed = Folder(cleanup.enter_context(confirmed.listening(config.state)), 0.0, deep=False)
         self._notifier = Notifier(self._clock)
         cleanup.callback(self._notifier.close)
-        self._timer = Timer(self._clock)
+        self._timer = Timer()
         cleanup.callback(self._timer.close)
-        self._service = Service(path, config, self._checkpoint, self._clock, self._timer, self._launch, self._notify)
+        self._service = Service(path, config, self._checkpoint, self._clock, self._timer.at, self._launch, self._notify)
         self._timer.start(self._service.due)
         where = self._serve(config)
         self._watch = Watch(self._clock)
@@ -125,7 +125,7 @@ class _Daemon:
                     self._service.confirm(name, plan_id)
             elif not folder.syncs and any(_digest(path) != digest for path, digest in self._files.items()):
                 self._reload()
-        if self._timer.alive():
+        if self._service.alive():
             self._systemd.ping()
         waiting, running = self._service.queue()
         told = f"STATUS={running} Runs go on, {waiting} wait"

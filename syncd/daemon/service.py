@@ -11,7 +11,6 @@ import shlex
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from syncd.checkpoint.base import Checkpoint
 from syncd.clock import SECOND, Clock
@@ -21,7 +20,6 @@ from syncd.daemon.board import ConfigState, SyncView, Totals, Woken
 from syncd.daemon.ledger import Ledger, wiring
 from syncd.daemon.pool import Pool
 from syncd.daemon.schedule import JUMP, NO_SCHEDULE, describe
-from syncd.daemon.timer import Alarms
 from syncd.errors import CheckpointError, ConfigError
 from syncd.model import Failure, Report, RunRecord
 from syncd.run import INTERRUPTED
@@ -31,35 +29,39 @@ from syncd.run.standing import standing
 log = logging.getLogger("syncd.daemon")
 _GONE = 3  # Runs failed in a row after which a Source or Target counts as not answering
 _AT_START = ("state", "http")  # read once
+_BEAT = ""  # an alarm of our own: no Sync has this name
+_BEAT_EVERY = 5 * SECOND
+_DEAD = 30.0  # seconds without a beat
 _COUNTS = ("written", "unchanged", "healed", "adopted", "trashed", "deleted", "kept")
 
 
-class Launch(Protocol):
-    """Begin a Run elsewhere, return at once, and call `Service.ended` when it is over."""
-
-    def __call__(self, config: Config, name: str, confirm_deletes: str) -> None: ...
+Alarm = Callable[[str, int | None], None]
+"""Call `Service.due(name)` at that time (microseconds; a past one: at once) instead of any time set before; None: not at all."""
+Launch = Callable[[Config, str, str], None]
+"""(config, Sync, confirmed Plan): begin a Run elsewhere, return at once, and call `Service.ended` when it is over."""
 
 
 class Service:
     """See `board.Board` for what it answers. told: called with each Report that ended."""
 
     def __init__(
-        self, path: Path, config: Config, checkpoint: Checkpoint, clock: Clock, alarms: Alarms, launch: Launch, told: Callable[[Config, Report], None]
+        self, path: Path, config: Config, checkpoint: Checkpoint, clock: Clock, alarm: Alarm, launch: Launch, told: Callable[[Config, Report], None]
     ) -> None:
-        self._path, self._checkpoint, self._clock, self._alarms, self._launch, self._told = path, checkpoint, clock, alarms, launch, told
+        self._path, self._checkpoint, self._clock, self._alarm, self._launch, self._told = path, checkpoint, clock, alarm, launch, told
         self._lock = threading.RLock()
         self._started_with = config
         self._config = config
         self._pool = Pool(config.workers)
         self._syncs: dict[str, Ledger] = {}
         self._state = ConfigState(str(path), clock.now())
-        self._drift = self._offset()
+        self._drift, self._beaten = self._offset(), clock.monotonic()
         self._stopping = False
 
     # what happens
 
     def start(self) -> None:
         """Plan every Sync from what the Checkpoint remembers."""
+        self._beat()
         self.take(self._config)
 
     def stop(self) -> None:
@@ -71,7 +73,9 @@ class Service:
         """The slot of a Sync has come."""
         with self._lock:
             sync = self._syncs.get(name)
-            if sync is not None and sync.slot is not None:  # else a Run began meanwhile, for another reason
+            if name == _BEAT:
+                self._beat()
+            elif sync is not None and sync.slot is not None:  # else a Run began meanwhile, for another reason
                 self._pool.call(name)
                 self._begin()
 
@@ -117,7 +121,7 @@ class Service:
             drift = self._offset()
             if abs(drift - self._drift) > JUMP:
                 log.warning("the machine's clock was set by %+.0f s: every slot is planned anew", (drift - self._drift) / SECOND)
-                self._alarms.reset()
+                self._alarm(_BEAT, self._clock.now())
                 for sync in self._syncs.values():
                     self._plan(sync)
             self._drift = drift
@@ -128,16 +132,12 @@ class Service:
         fresh = {name: standing(self._checkpoint, name) for name in config.syncs if name not in self._syncs}
         with self._lock:
             before, self._config, self._pool.workers = self._syncs, config, config.workers
-            self._syncs = {
-                name: before.get(name) or Ledger(name, wiring(config, name), fresh[name], served=fresh[name].tried) for name in config.syncs
-            }
+            self._syncs = {name: before.get(name) or Ledger(name, wiring(config, name), fresh[name]) for name in config.syncs}
+            changed = [name for name, sync in self._syncs.items() if sync.rewire(wiring(config, name))]
             gone = before.keys() - self._syncs.keys()
             for name in gone:
                 self._pool.forget(name)
-                self._alarms.at(name, None)
-            changed = [name for name, sync in self._syncs.items() if sync.wiring != wiring(config, name)]
-            for name in changed:
-                self._syncs[name].rewire(wiring(config, name))
+                self._alarm(name, None)
             for name in (*fresh, *changed):
                 self._plan(self._syncs[name])
             self._state = ConfigState(str(self._path), self._clock.now(), self._needs_restart())
@@ -159,6 +159,11 @@ class Service:
         for problem in problems:
             log.error("the config was not taken, the one before it stays: %s", problem)
 
+    def _beat(self) -> None:
+        """Alarms come, and prove it again soon."""
+        self._beaten = self._clock.monotonic()
+        self._alarm(_BEAT, self._clock.now() + _BEAT_EVERY)
+
     def _offset(self) -> int:
         return self._clock.now() - round(self._clock.monotonic() * SECOND)
 
@@ -169,18 +174,15 @@ class Service:
     def _plan(self, sync: Ledger) -> None:
         if not self._pool.busy(sync.name):
             sync.slot = sync.next(self._clock.now())
-            self._alarms.at(sync.name, sync.slot)
+            self._alarm(sync.name, sync.slot)
 
     def _begin(self) -> None:
         """Start the Runs that there is a place for."""
         if self._stopping:
             return
         for name in self._pool.take(self._clock.monotonic()):
-            sync = self._syncs[name]
-            sync.begin(self._clock.now())
-            self._alarms.at(name, None)
-            confirmed, sync.confirmed = sync.confirmed, ""
-            self._launch(self._config, name, confirmed)
+            self._alarm(name, None)
+            self._launch(self._config, name, self._syncs[name].begin(self._clock.now()))
 
     # what the Board answers
 
@@ -216,7 +218,7 @@ class Service:
             return len(self._pool.waiting), len(self._pool.running)
 
     def alive(self) -> bool:
-        return self._alarms.alive()
+        return self._clock.monotonic() - self._beaten < _DEAD
 
     def unready(self) -> Sequence[str]:
         """The Checkpoint can't be read; or the last three Runs of a Sync failed, though it may only be its Source, Target or token that is amiss."""

@@ -50,7 +50,8 @@ def called(timer: Timer) -> queue.SimpleQueue[str]:
 
 @pytest.fixture
 def timer(clock: Shifted) -> Iterator[Timer]:
-    timer = Timer(clock)
+    del clock  # it must be set before
+    timer = Timer()
     yield timer
     timer.close()
 
@@ -96,29 +97,14 @@ def test_after_the_clock_was_set_alarms_set_anew_come(jump: int, timer: Timer, c
     timer.at("sleeps", clock.now() + SECOND // 2)  # the thread sleeps towards this one
     clock.shift = jump
     timer.at("sleeps", None)
-    timer.reset()
     timer.at("cats", clock.now() + SECOND // 5)
     assert called.get(timeout=WAIT) == "cats"
-
-
-def test_it_lives_until_its_thread_does_not(timer: Timer, clock: Shifted, monkeypatch: pytest.MonkeyPatch) -> None:
-    timer.start(lambda _: None)
-    assert timer.alive()
-    later = clock.monotonic() + 31
-    monkeypatch.setattr(clock, "monotonic", lambda: later)
-    assert not timer.alive()
-    timer.reset()
-    with_beat = threading.Event()
-    timer._due = lambda _: with_beat.set()
-    timer.at("after the beat", clock.now())
-    assert with_beat.wait(WAIT)
-    assert timer.alive()
 
 
 def test_it_may_be_closed_while_alarms_go_off(clock: Shifted) -> None:
     """A traceback in its thread would fail this test."""
     for _ in range(30):
-        timer, first = Timer(clock), threading.Event()
+        timer, first = Timer(), threading.Event()
         timer.start(lambda _, first=first: first.set())  # type: ignore[misc]  # the event of this round
         for number in range(50):
             timer.at(f"sync-{number}", clock.now())

@@ -10,7 +10,7 @@ import heapq
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -58,18 +58,19 @@ class History:
         return []
 
     def add(self, report: Report, at: int) -> None:
-        record = RunRecord(report.sync, report.run_id, report.kind, report.started_at, at, report.status, asdict(report))
+        said = {"error": report.error, "exit_code": report.exit_code, "plan_id": report.plan_id}
+        record = RunRecord(report.sync, report.run_id, report.kind, report.started_at, at, report.status, said)
         self.past[report.sync].append(record)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One Run as it happened. cause: a slot, or what else started it."""
+    """One Run as it happened."""
 
     sync: str
     wall: int
     seconds: float
-    ended: float | None = None
+    confirmed: str = ""
 
 
 @dataclass
@@ -95,7 +96,7 @@ class Motion:
         """A new process on the same Checkpoint."""
         checkpoint = cast("Checkpoint", self.history)
         self.service = Service(
-            Path("syncd.yaml"), self.config, checkpoint, self.clock, self, self._launch, lambda _, report: self.told.append(report)
+            Path("syncd.yaml"), self.config, checkpoint, self.clock, self.at, self._launch, lambda _, report: self.told.append(report)
         )
         self.service.start()
 
@@ -118,12 +119,6 @@ class Motion:
             self._armed[name] = (slot, number)
             self._sleep(name, slot, number)
 
-    def reset(self) -> None:
-        pass
-
-    def alive(self) -> bool:
-        return True
-
     def _sleep(self, name: str, slot: int, number: int) -> None:
         self.later(max(0.0, (slot - self.clock.wall) / SECOND), lambda: self._wake(name, slot, number))
 
@@ -142,7 +137,7 @@ class Motion:
         assert name not in self._going, f"{name} runs twice at a time"
         number = len(self.runs)
         self._going[name] = number
-        self.runs.append(Run(name, self.clock.wall, self.clock.seconds))
+        self.runs.append(Run(name, self.clock.wall, self.clock.seconds, confirm_deletes))
         self.later(self.duration(name), lambda: self._end(name, number))
 
     def _end(self, name: str, number: int) -> None:
@@ -153,7 +148,6 @@ class Motion:
         status = self.status(name)
         error = "down" if status is Status.FAILED else ""
         report = Report(name, str(number), Kind.INCREMENTAL, status, started_at=run.wall, error=error, exit_code=int(bool(error)))
-        self.runs[number] = Run(name, run.wall, run.seconds, self.clock.seconds)
         self.history.add(report, self.clock.now())
         self.service.ended(report)
 

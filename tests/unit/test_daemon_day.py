@@ -64,8 +64,9 @@ def test_a_day_with_500_syncs() -> None:
 
     assert len(world.runs) > 500 * 50
     assert len(world.of("guest-0")) > 100
+    by_name = {name: list(runs) for name, runs in itertools.groupby(sorted(world.runs, key=lambda run: run.sync), lambda run: run.sync)}  # in order
     for name, rule in rules.items():
-        every, runs = rule["every"], world.of(name)
+        every, runs = rule["every"], by_name[name]
         for before, after in itertools.pairwise(runs):
             gap, between = after.seconds - before.seconds, (before.seconds, after.seconds)
             jumped = any(between[0] <= jump <= between[1] for jump in jumps)
@@ -157,14 +158,37 @@ def test_a_sync_that_is_removed_and_comes_back_during_its_run_runs_once_at_a_tim
     assert len(gaps) >= 3
 
 
-def test_a_changed_sync_is_tried_again_within_its_usual_pause(world: Motion) -> None:
-    """Whoever mends a token does not wait an hour."""
-    world.status = lambda _: Status.FAILED
-    world.go(5 * HOUR)
+@pytest.mark.parametrize("during", [False, True], ids=["after its Run", "during its Run"])
+def test_a_changed_sync_whose_run_failed_is_tried_at_once(during: bool) -> None:
+    """Whoever mends a token does not wait a day."""
+    world = Motion(config({"cats": {"every": 24 * HOUR}, "dogs": {"every": 24 * HOUR}}), duration=lambda _: 60.0, status=lambda _: Status.FAILED)
+    world.go(30 if during else 90)
+    world.service.take(config({"cats": {"every": 24 * HOUR, "overlap": 0.0}, "dogs": {"every": 24 * HOUR}}))
+    world.go(60)
+    assert [len(world.of(name)) for name in ("cats", "dogs")] == [2, 1]
+    world.go(HOUR)
+    assert len(world.of("cats")) == 2  # once
+
+
+def test_a_changed_sync_that_is_well_keeps_its_times(world: Motion) -> None:
+    world.go(100)
+    slot = world.view("cats").next_at
     world.service.take(config({"cats": {"every": 60.0, "overlap": 0.0}, "dogs": {"every": 60.0}}))
-    now = world.clock.seconds
-    world.go(62)
-    assert names(world, now) == {"cats"}
+    assert world.view("cats").next_at == slot
+
+
+def test_a_word_is_kept_until_a_run_could_heed_it(world: Motion) -> None:
+    """The Source is away just when somebody confirms deletions."""
+    world.go(10)
+    world.duration, world.status = lambda _: 5.0, lambda _: Status.FAILED
+    world.service.confirm("cats", "plan-1")
+    world.go(2)
+    world.service.confirm("cats", "plan-2")  # the Run that goes on was not told of this one
+    world.go(9)
+    world.status = lambda _: Status.OK
+    world.go(300)
+    assert [run.confirmed for run in world.of("cats")][:4] == ["", "plan-1", "plan-2", "plan-2"]
+    assert {run.confirmed for run in world.of("cats")[4:]} == {""}
 
 
 def test_a_broken_config_changes_nothing_and_says_so(world: Motion) -> None:
