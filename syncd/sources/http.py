@@ -20,13 +20,12 @@ import httpx
 
 from syncd import __version__, encode
 from syncd.clock import SECOND
-from syncd.errors import AccessError, SourceError, SyncdError, TaskError, TransientError
+from syncd.errors import AccessError, SourceError, SyncdError, TaskError, TransientError, discreet
 from syncd.retry import Retry
 
 CONNECT_TIMEOUT = 15.0  # seconds
 BRITTLE_TRIES = 3
 MOST_REDIRECTS = 5
-PIECE = 1 << 16  # bytes
 _BRITTLE = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
 _DENIED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _BUSY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
@@ -187,7 +186,7 @@ class Http:
         if status >= HTTPStatus.BAD_REQUEST and not (absent and status == HTTPStatus.NOT_FOUND and detail):
             raise self._fault(response, where, detail)
         if status >= HTTPStatus.MULTIPLE_CHOICES and status < HTTPStatus.BAD_REQUEST:
-            target = response.headers.get("location", "").partition("?")[0]  # what follows may be a secret
+            target = discreet(response.headers.get("location", "").partition("?")[0])  # what follows may be a secret
             raise SourceError(f"{where}: redirected to {target[:_SHOWN]}; redirects are not followed, give the right address as url")
         kind = _kind(response)
         if not kind.endswith("json"):
@@ -233,7 +232,7 @@ def _pieces(response: httpx.Response, where: str) -> Iterator[bytes]:
         raise TransientError(f"{where}: {status} {response.reason_phrase}", _retry_after(response))
     if status not in {HTTPStatus.OK, HTTPStatus.NO_CONTENT} or _kind(response) == "text/html":
         raise TaskError(f"{where}: {status} {response.reason_phrase}, {_kind(response) or 'no content type'}")
-    yield from response.iter_bytes(PIECE)
+    yield from response.iter_bytes()
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:
@@ -254,7 +253,7 @@ def _detail(content: bytes) -> str:
     if not isinstance(body, dict):
         return ""
     wrong = json.dumps(body["validation_errors"]) if body.get("validation_errors") else ""
-    return " ".join(part for part in (str(body.get("detail") or ""), wrong) if part)[:_SHOWN]
+    return discreet(" ".join(part for part in (str(body.get("detail") or ""), wrong) if part))[:_SHOWN]
 
 
 def _asked_at(response: httpx.Response) -> int | None:

@@ -173,16 +173,17 @@ class Labelbox:
         task = self._exports.start(order, name_for(scope.id))
         self._exports.wait(task)
         stream = self._exports.stream(task, "RESULT")
-        for count, line in enumerate(self._exports.lines(task, "RESULT", stream.size), 1):  # noqa: B007 - counted for what follows
+        for line in (line for page in self._exports.pages(task, "RESULT", stream) for line in page.lines):
+            count += 1
             try:
-                row = row_of(line.data, masks=self._config.masks)
+                row = row_of(line, masks=self._config.masks)
             except TaskError:
-                failed.append(told_id(line.data))
+                failed.append(told_id(line))
                 continue
             if row.task.id in wanted:
                 found[row.task.id] = _Row(frozenset(row.sides), scope.id in row.homes)
-        errors = self._exports.stream(task, "ERRORS")
-        failed += (refused(line.data)[0] for line in self._exports.lines(task, "ERRORS", errors.size))
+        errors = self._exports.pages(task, "ERRORS", self._exports.stream(task, "ERRORS"))
+        failed += (refused(line)[0] for page in errors for line in page.lines)
         return None if count != stream.lines or None in failed else found | dict.fromkeys(id_ for id_ in failed if id_ is not None)
 
 

@@ -6,6 +6,7 @@ Knows nothing of Checkpoints and of what the lines mean. Rules:
 - A file's address is asked for just before its use; whatever goes wrong with it, a new one is asked for from the byte that was reached. So the bytes
   are exact, or it raises; memory depends on the longest line alone.
 - Lines end at the newline byte and nowhere else: strings may hold U+2028.
+- A Page is as much as one Batch holds; the first ones are small, so that writing begins at once.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from syncd.sources.labelbox_api import LOG, Api, LimitError, Object, integer, pa
 FIRST_POLL, LONGEST_POLL = 0.2, 5.0  # seconds
 FIRST_TURN, LONGEST_TURN = 5.0, 60.0  # seconds between tries to start where no more may run
 HEADER_TRIES = 3
+FIRST_PAGE, LARGEST_PAGE = 1 << 16, 1 << 19  # bytes
 _ENDED = frozenset({"FAILED", "CANCELED"})
 
 
@@ -34,10 +36,10 @@ class Order(NamedTuple):
     params: Object
 
 
-class Line(NamedTuple):
-    """One line without its end, and the offset behind it."""
+class Page(NamedTuple):
+    """Some whole lines without their ends, none of them blank, and the offset behind them."""
 
-    data: bytes
+    lines: list[bytes]
     end: int
 
 
@@ -117,13 +119,9 @@ class Exports:
                 self._clock.wait(FIRST_POLL)
         return Stream(0, 0)
 
-    def lines(self, task: str, kind: str, size: int, offset: int = 0) -> Iterator[Line]:
-        """The lines that begin at or after `offset`, where one begins; blank ones are left out."""
-        end = offset
-        for line in _split(self._bytes(task, kind, size, offset)):
-            end += len(line) + 1
-            if line.strip():
-                yield Line(line, min(end, size))
+    def pages(self, task: str, kind: str, stream: Stream, offset: int = 0) -> Iterator[Page]:
+        """The lines that begin at or after `offset`, where one begins."""
+        return _pages(self._bytes(task, kind, stream.size, offset), offset)
 
     def _bytes(self, task: str, kind: str, size: int, at: int) -> Iterator[bytes]:
         """Exactly the bytes from `at` on."""
@@ -175,13 +173,23 @@ def _cut(pieces: Iterator[bytes], skip: int, count: int) -> Iterator[bytes]:
             yield found
 
 
-def _split(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines, at a cost that does not depend on their length."""
-    held: list[bytes] = []
+def _pages(pieces: Iterable[bytes], at: int) -> Iterator[Page]:
+    """Pages of bytes that begin at an offset, at a cost that does not depend on the length of a line."""
+    lines, held, size, limit = list[bytes](), list[bytes](), 0, FIRST_PAGE
     for piece in pieces:
-        head, *lines = piece.split(b"\n")
+        head, *rest = piece.split(b"\n")
         held.append(head)
-        for line in lines:
-            yield b"".join(held)
-            held = [line]
-    yield b"".join(held)
+        at += len(piece)
+        size += len(piece)
+        if rest:
+            rest.insert(0, b"".join(held))
+            held = [rest.pop()]
+            lines += filter(bytes.strip, rest)
+        if rest and size >= limit:
+            yield Page(lines, at - len(held[0]))
+            lines, size, limit = [], 0, min(limit * 2, LARGEST_PAGE)
+    last = b"".join(held)
+    if last.strip():
+        lines.append(last)
+    if lines:
+        yield Page(lines, at)

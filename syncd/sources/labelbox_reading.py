@@ -12,16 +12,17 @@ Rules:
 - An incremental reading after which the counts disagree goes on with a full export. When full exports lack the same number for longer than any index
   lags, the counter is believed to be off: told each time until then, it does not cost a full export for ever.
 - Files of a row come before it: while they are not recorded the row is not either, and is read again.
+- What is missing is remembered: while the Guard holds it, it explains the counts, and costs no full export each time.
 - Memory stays flat: the ids that were seen are on disk.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from syncd import encode
 from syncd.clock import SECOND
@@ -32,15 +33,15 @@ from syncd.model import Counts, Entry, Failure, Task
 from syncd.scratch import Scratch
 from syncd.sources.base import Batch
 from syncd.sources.labelbox_api import Api, Probe, moment
-from syncd.sources.labelbox_export import Exports, Line, name_for
+from syncd.sources.labelbox_export import LARGEST_PAGE, Exports, Page, name_for
 from syncd.sources.labelbox_rows import Row, refused, row_of, told_id
 from syncd.sources.labelbox_scope import MOST_IDS, Scope
 
-FIRST_BATCH, LARGEST_BATCH = 1 << 16, 1 << 19  # bytes of lines; the first ones are small, so that writing begins at once; four times as many cost a
-# third more CPU a row, since their values no longer fit into the processor's cache
-MOST_ROWS = 1000
+MOST_ROWS = 1000  # ids to look up at once
+MOST_NOTED = 10_000  # missing ids that are remembered; when there are more, none is
 LAG = 600 * SECOND  # longer than any index takes to catch up
-_EXPORT, _PROBE, _COUNTS = "export", "probe", "counts"  # notes
+_READ = b"1"
+_EXPORT, _PROBE, _COUNTS, _LOST = "export", "probe", "counts", "missing"  # notes
 
 
 class _Noted(NamedTuple):
@@ -93,14 +94,15 @@ class Reading:
     def __init__(self, api: Api, exports: Exports, scope: Scope, collection: str, known: Known, *, masks: bool) -> None:
         self._api, self._exports, self._scope, self._known, self._masks = api, exports, scope, known, masks
         self._collection = collection
-        notes = known.notes([_EXPORT, _PROBE, _COUNTS])
+        notes = known.notes([_EXPORT, _PROBE, _COUNTS, _LOST])
         self._remembered = json.loads(notes[_PROBE]) if _PROBE in notes else None
         self._counted = _Counted(*json.loads(notes.get(_COUNTS, b"[]")))
         self._noted = _Noted(*json.loads(notes[_EXPORT])) if _EXPORT in notes else None
+        self._lost: list[str] = json.loads(notes.get(_LOST, b"[]"))  # missing since an earlier full export
         self._failing = set(known.failing())
         self._told: set[str] = set()  # failures of this pass
         self._size, self._new = known.size(), 0  # before this pass; ids it found that had no Entry
-        self._seen = Scratch()  # ids of the export, and a digest of each row; empty when it failed
+        self._seen = Scratch()  # ids of the export: `_READ`, or empty for those that failed
         self._unlabeled = 0  # labels that rows had before this pass and have no more
         self._sparing = False  # leave out rows whose Revision is held
         self._resumable = False
@@ -111,6 +113,7 @@ class Reading:
         before = self._look()
         quiet = before.activity is not None and before.activity < since and self._remembered == _shown(before)
         if quiet and self._noted is None and not self._failing and self._agree(before, before):
+            yield from self._held_back()
             yield Batch(cursor=self._cursor)
             return
         if self._scope.dated and (self._noted is None or self._noted.since is not None):
@@ -121,6 +124,7 @@ class Reading:
                 yield self._failure(f"an export promised {told.promised} data rows and held {told.lines}")
             after = self._look()
             if self._agree(before, after) and not self._labels_vanished(after):
+                yield from self._held_back()
                 yield self._end(before, clean=told.whole and not told.blind)
                 return
         yield from self._everything(before)
@@ -147,7 +151,7 @@ class Reading:
 
     def _everything(self, before: Probe) -> Iterator[Batch]:
         """A full export, and what it proves to be missing, or why it proves nothing."""
-        self._seen = Scratch()
+        self._seen, self._lost = Scratch(), []
         told = yield from self._export(None, before)
         after = self._look()
         counts = [] if self._scope.filtered else [count for count in (told.before, after.rows) if count is not None]
@@ -158,7 +162,9 @@ class Reading:
         elif not proven:
             held = f"promised {told.promised} data rows and held {told.lines}" if not told.whole else f"holds {told.ids} of {min(counts)} data rows"
             yield self._failure(f"a full export {held}; nothing is taken for deleted")
+        lost = json.dumps(self._lost).encode() if 0 < len(self._lost) <= MOST_NOTED else None
         end = self._end(before, clean=proven and not told.blind)
+        end = replace(end, notes={**end.notes, _LOST: lost})
         if counts and told.whole and not told.blind and len(set(counts)) == 1:
             end = replace(end, notes={**end.notes, _COUNTS: json.dumps(self._counted.after(lack, after.asked_at or 0)).encode()})
         yield end
@@ -168,7 +174,20 @@ class Reading:
         for some in _chunks(ids):
             seen = self._seen.get(some)
             if lost := [id_ for id_ in dict.fromkeys(some) if id_ not in seen]:
+                self._lost += lost[: MOST_NOTED + 1 - len(self._lost)]
                 yield Batch(missing=lost, cursor=self._cursor)
+
+    def _held_back(self) -> Iterator[Batch]:
+        """What an earlier full export proved to be missing, and the Guard holds."""
+        if self._lost:
+            lost = self._still_lost()
+            notes = {} if lost == self._lost else {_LOST: json.dumps(lost).encode() if lost else None}
+            yield Batch(missing=lost, notes=notes, cursor=self._cursor)
+
+    def _still_lost(self) -> list[str]:
+        """Less what is not held any more, and what came back in this pass."""
+        held, seen = self._known.entries(self._lost), self._seen.get(self._lost)
+        return [id_ for id_ in self._lost if id_ in held and not held[id_].kept and id_ not in seen]
 
     def _failed_before(self) -> Iterator[Batch]:
         """Rows that failed in an earlier pass, or whose files did, and that this one has not met."""
@@ -190,6 +209,7 @@ class Reading:
         failing = [id_ for id_ in self._failing | self._told if SIDE not in id_]
         held, seen = self._known.entries(failing), self._seen.get(failing)
         lost = sum((id_ not in held or held[id_].kept) and not seen.get(id_) for id_ in failing)
+        lost -= sum(SIDE not in id_ for id_ in self._still_lost())
         return min(before.rows, after.rows) <= self._size + self._new + lost + self._counted.off <= max(before.rows, after.rows)
 
     def _labels_vanished(self, after: Probe) -> bool:
@@ -232,55 +252,57 @@ class Reading:
         self._exports.wait(task)
         stream = self._exports.stream(task, "RESULT", expected=bool(told.before))
         told.promised = stream.lines
-        for page in _pages(self._exports.lines(task, "RESULT", stream.size, offset)):
-            told.lines += len(page)
-            yield from self._page(page, told, json.dumps([task, page[-1].end, told.lines]) if self._resumable else None)
-        errors = self._exports.stream(task, "ERRORS")
-        for page in _pages(self._exports.lines(task, "ERRORS", errors.size)):
-            yield from self._failed([refused(line.data) for line in page], told)
+        for page in self._exports.pages(task, "RESULT", stream, offset):
+            told.lines += len(page.lines)
+            yield from self._page(page, told, json.dumps([task, page.end, told.lines]) if self._resumable else None)
+        for page in self._exports.pages(task, "ERRORS", self._exports.stream(task, "ERRORS")):
+            yield from self._failed([refused(line) for line in page.lines], told)
         return told
 
-    def _page(self, page: Sequence[Line], told: _Told, position: str | None) -> Iterator[Batch]:
-        """Rows that this export did not show yet, their files before them."""
-        rows, marks, bad = dict[str, Row](), dict[str, bytes](), list[tuple[str | None, str]]()
-        for line in page:
+    def _page(self, page: Page, told: _Told, position: str | None) -> Iterator[Batch]:
+        """Its rows, their files before them."""
+        rows, bad = dict[str, Row](), list[tuple[str | None, str]]()
+        for line in page.lines:
             try:
-                row = row_of(line.data, masks=self._masks)
+                row = row_of(line, masks=self._masks)
             except TaskError as error:
-                bad.append((told_id(line.data), str(error)))
+                bad.append((told_id(line), str(error)))
             else:
-                rows[row.task.id], marks[row.task.id] = row, row.task.revision.counters[0].to_bytes(6)
+                rows[row.task.id] = row
         yield from self._failed(bad, told)
-        before = self._seen.get(list(rows))
-        told.ids += len(rows) - len(before)
-        self._seen.put(marks.items())
-        asked = list(rows) if self._sparing or any(row.sides for row in rows.values()) else []
+        ids = list(rows)
+        asked = ids if self._sparing or any(row.sides for row in rows.values()) else []
         live = {id_: entry for id_, entry in self._known.entries(asked).items() if not entry.kept}
-        self._new += sum(id_ not in before and id_ not in live for id_ in rows)
+        met = self._seen.get(asked)
+        self._new += sum(id_ not in live and id_ not in met for id_ in asked)
+        told.ids += self._seen.mark(ids, _READ)
         self._unlabeled += sum(max(0, entry.counts.annotations - rows[id_].task.counts.annotations) for id_, entry in live.items())
-        fresh = [row for id_, row in rows.items() if before.get(id_) != marks[id_]]
-        for row in fresh:
-            yield from self._sides(row, live.get(row.task.id))
-        tasks = [row.task for row in fresh if not self._sparing or row.task.id in self._failing or _changed(row, live.get(row.task.id))]
+        yield from self._sides(rows, live)
+        tasks = [row.task for id_, row in rows.items() if not self._sparing or id_ in self._failing or _changed(row, live.get(id_))]
         yield Batch(tasks, position=position, cursor=self._cursor)
 
-    def _sides(self, row: Row, entry: Entry | None) -> Iterator[Batch]:
-        """The files of a row, when it changed, or they are not held."""
-        if not row.sides:
-            return
-        sides = {f"{row.task.id}{SIDE}{name}": url for name, url in row.sides.items()}
-        self._seen.put((id_, b"") for id_ in sides)
-        held = self._known.entries(list(sides))
-        for id_, url in sides.items():
-            if id_ in held and id_ not in self._failing and not _changed(row, entry):
+    def _sides(self, rows: Mapping[str, Row], live: Mapping[str, Entry]) -> Iterator[Batch]:
+        """The files of rows that changed, and those that are not held."""
+        wanted = {f"{id_}{SIDE}{name}": (row, url) for id_, row in rows.items() for name, url in row.sides.items()}
+        self._seen.put((id_, b"") for id_ in wanted)
+        held = self._known.entries(list(wanted))
+        tasks, size = list[Task](), 0
+        for id_, (row, url) in wanted.items():
+            if id_ in held and id_ not in self._failing and not _changed(row, live.get(row.task.id)):
                 continue
             try:
                 data = self._api.file(url)
             except (TaskError, SourceError) as error:
                 yield Batch(failed=[Failure(self._collection, id_, str(error), self._cursor)], cursor=self._cursor)
-            else:
-                if data:  # nothing at all: a skipped label
-                    yield Batch([Task(id_, row.task.revision, data, Counts())], cursor=self._cursor)
+                continue
+            if data:  # nothing at all: a skipped label
+                tasks.append(Task(id_, row.task.revision, data, Counts()))
+                size += len(data)
+            if size >= LARGEST_PAGE:
+                yield Batch(tasks, cursor=self._cursor)
+                tasks, size = [], 0
+        if tasks:
+            yield Batch(tasks, cursor=self._cursor)
 
     def _failed(self, bad: Sequence[tuple[str | None, str]], told: _Told) -> Iterator[Batch]:
         """Rows that could not be read, each told once: they are there, so nobody may take them for deleted."""
@@ -301,7 +323,9 @@ def _row(id_: str) -> str:
 
 
 def _changed(row: Row, entry: Entry | None) -> bool:
-    return entry is None or entry.revision != row.task.revision
+    if entry is None or row.task.volatile:
+        return entry is None or entry.revision != row.task.revision
+    return entry.digest != encode.digest(cast("bytes", row.task.body))
 
 
 def _shown(probe: Probe) -> list[object]:
@@ -312,16 +336,3 @@ def _chunks(ids: Iterable[str], size: int = MOST_ROWS) -> Iterator[list[str]]:
     rest = iter(ids)
     while some := list(islice(rest, size)):
         yield some
-
-
-def _pages(lines: Iterable[Line]) -> Iterator[list[Line]]:
-    """As much as one Batch holds."""
-    page, size, limit = list[Line](), 0, FIRST_BATCH
-    for line in lines:
-        page.append(line)
-        size += len(line.data)
-        if size >= limit or len(page) >= MOST_ROWS:
-            yield page
-            page, size, limit = [], 0, min(limit * 2, LARGEST_BATCH)
-    if page:
-        yield page

@@ -43,9 +43,14 @@ def created_at(body: Mapping[str, object]) -> int:
 
 def counts(body: Mapping[str, object]) -> Counts:
     """One task with its annotations and predictions, where it lists them; Labelbox' labels of all projects are annotations, too."""
-    annotations, predictions = body.get("annotations"), body.get("predictions")
-    labels = sum(_length(part(projects, name).get("labels")) for name in projects) if (projects := part(body, "projects")) else 0
-    return Counts(1, _length(annotations) + labels, _length(predictions))
+    return Counts(1, _length(body.get("annotations")) + len(labels(body)), _length(body.get("predictions")))
+
+
+def labels(body: Mapping[str, object]) -> list[Mapping[str, object]]:
+    """Labelbox' labels of a data row, of all its projects."""
+    projects = part(body, "projects")
+    lists = (part(projects, project).get("labels") for project in projects)
+    return [label for found in lists if isinstance(found, list) for label in found if isinstance(label, dict)]
 
 
 def _length(value: object) -> int:

@@ -61,7 +61,7 @@ class Follower:
             assert len({task.id for task in batch.tasks}) == len(batch.tasks)
             entries = []
             for task in batch.tasks:
-                data = encode.dumps(task.body)
+                data = encode.task_file("", task.body).data
                 self.files[task.id] = encode.parse(data)
                 digest = hashlib.sha256(data).digest()
                 entries.append(Entry(task.id, task.revision, task.counts, digest, len(data), b"", task.drafts))

@@ -119,10 +119,9 @@ def test_rows_of_the_documents_go_through_value_for_value(stage: Stage, size: in
     stage.box.plan_export(faults.lines(lambda _: rows))
     report = stage.run()
     assert (report.status, report.written, report.failed) == (Status.OK, len(rows), [])
-    sent = {orjson.loads(row)["data_row"]["id"]: orjson.loads(row) for row in rows}
-    assert {Path(key).stem: body for key, body in stage.rig.tasks().items()} == sent
-    exact = next(data for key, data in stage.rig.files().items() if key.endswith("/exact.json"))
-    assert b"[1e-320,0.1,123456789012345678901234567890,0.30000000000000004441,1.0,-0.0]" in exact
+    sent = {orjson.loads(row)["data_row"]["id"]: row for row in rows}
+    files = stage.rig.files()
+    assert {Path(key).stem: files[key] for key in stage.rig.tasks()} == sent  # byte for byte
 
 
 def swap(stage: Stage) -> None:

@@ -203,10 +203,23 @@ def test_a_server_without_a_date_is_dated_by_its_exports(backed: Stage) -> None:
     assert report.cursors[backed.cats.id][1] == created // 1000 * 1000
 
 
-@given(st.lists(st.binary(max_size=5), max_size=8), st.data())
-def test_lines_and_cuts_are_those_of_the_bytes(pieces: list[bytes], data: st.DataObject) -> None:
+@given(st.lists(st.binary(max_size=3) | st.sampled_from([b"\n", b"\n\n", b"x\n", b" \n"]), max_size=12), st.integers(1, 9))
+def test_lines_are_those_of_the_bytes(pieces: list[bytes], limit: int) -> None:
     joined = b"".join(pieces)
-    assert list(labelbox_export._split(pieces)) == joined.split(b"\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labelbox_export, "FIRST_PAGE", limit)
+        pages = list(labelbox_export._pages(pieces, 100))
+    assert [line for page in pages for line in page.lines] == [line for line in joined.split(b"\n") if line.strip()]
+    ends = [page.end - 100 for page in pages]
+    assert ends == sorted(ends)
+    for number, page in enumerate(pages, 1):  # where a reading may go on
+        rest = [line for line in joined[page.end - 100 :].split(b"\n") if line.strip()]
+        assert rest == [line for later in pages[number:] for line in later.lines]
+
+
+@given(st.lists(st.binary(max_size=5), max_size=8), st.data())
+def test_cuts_are_those_of_the_bytes(pieces: list[bytes], data: st.DataObject) -> None:
+    joined = b"".join(pieces)
     skip = data.draw(st.integers(0, len(joined)))
     assert b"".join(labelbox_export._cut(iter(pieces), skip, len(joined) - skip)) == joined[skip:]
     if skip < len(joined):
