@@ -54,7 +54,8 @@ class _Commands(TyperGroup):
         except SyncdError as error:
             show_error(error)
             raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, typer.Abort) as error:  # Abort: at a question
+            say("", sys.stderr)
             raise typer.Exit(INTERRUPTED) from error
 
 

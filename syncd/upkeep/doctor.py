@@ -37,7 +37,7 @@ def examine(config: Config, names: Sequence[str], clock: Clock) -> Iterator[tupl
     """Each part's name (`checkpoint`, `source studio`, `target bucket`) with what is found of it, as it is found: what the Syncs of these names use;
     when they are all there are, also what none uses. Raises nothing of ours.
     """
-    config = config.model_copy(update={section: {name: _quick(edge) for name, edge in getattr(config, section).items()} for section in NAMES})
+    config = quick(config)
     syncs = {name: config.syncs[name] for name in names}
     every = len(syncs) == len(config.syncs)
     for name in config.sources if every else dict.fromkeys(rules.source for rules in syncs.values()):
@@ -49,8 +49,13 @@ def examine(config: Config, names: Sequence[str], clock: Clock) -> Iterator[tupl
         yield from _named(f"target {name}", _unused(config.targets[name], clock))
 
 
-def _quick(edge: Fields) -> Fields:
-    return edge.model_copy(update={"retry_for": min(edge.retry_for, _PATIENCE)}) if hasattr(edge, "retry_for") else edge
+def quick(config: Config) -> Config:
+    """The same with nobody waiting long."""
+
+    def hasty(edge: Fields) -> Fields:
+        return edge.model_copy(update={"retry_for": min(edge.retry_for, _PATIENCE)}) if hasattr(edge, "retry_for") else edge
+
+    return config.model_copy(update={section: {name: hasty(edge) for name, edge in getattr(config, section).items()} for section in NAMES})
 
 
 def _named(part: str, findings: Iterator[Finding]) -> Iterator[tuple[str, Finding]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,21 +60,24 @@ def right(folder: Path, env: dict[str, str] | None = None) -> str:
 def test_a_person_is_asked_shown_what_there_is_and_asked_again(tmp_path: Path, studio: StandIn) -> None:
     with Person(tmp_path) as person:
         person.answer("Source type (label_studio, ", "label_studoi")
-        person.answer("Source type", "label_studio")
+        person.answer("there is no 'label_studoi'", "label_studio")
         person.answer("url (Address of the server", studio.url + "/?no")
-        person.answer("token (paste it", studio.token)
-        person.answer("not the address of a server", "label_studio")
-        person.answer("url", studio.url)
-        person.answer("token (paste it", "0" * 40)
-        person.answer("the token is refused", "")
-        person.answer("url", studio.url)
-        person.answer("token (paste it", studio.token)
-        person.answer("2  Dogs", "Cats, Mice")
-        person.answer("nothing is named Mice", "Do*, 1")
+        person.answer("token (typed unseen", "0" * 40)
         person.answer("Target type (local, s3, gcs)", "")
         person.answer("path (The folder", "./my backup")
-        person.answer("prefix", "")
-        person.answer("How often", "")
+        person.answer("prefix", "../x")
+        person.answer("How often", "5")
+        person.answer("Once more", "")
+        person.answer("url (", studio.url)
+        for question, text in (("token", ""), ("Target", ""), ("path", ""), ("prefix", "x"), ("How often", "60s")):
+            person.answer(question, text)
+        person.answer("the token is refused", "")
+        person.answer("url (", "")
+        person.answer("token", studio.token)
+        for question in ("Target", "path", "prefix", "How often"):
+            person.answer(question, "")
+        person.answer("2  Dogs", "Cats, Mice")
+        person.answer("nothing is named Mice", "Do*, 1")
         assert person.end() == 0
     text = right(tmp_path)
     assert 'projects: ["Do*", "1"]' in text
@@ -83,17 +85,19 @@ def test_a_person_is_asked_shown_what_there_is_and_asked_again(tmp_path: Path, s
     assert (tmp_path / "label_studio.token").read_text().strip() == studio.token
     assert (tmp_path / "label_studio.token").stat().st_mode & 0o777 == 0o600
     assert "sync label_studio selects 2 Collections: Cats (1), Dogs (2)" in person.seen
-    assert "writes, reads back, lists and copies" in person.seen
+    assert "writes, reads back, lists, copies and deletes" in person.seen
+    for problem in ("sources.label_studio.url: not the address", "targets.local.prefix: ", "syncs.label_studio.every: not a duration"):
+        assert problem in person.seen
     assert {path.name for path in tmp_path.iterdir()} == {"syncd.yaml", "syncd.schema.json", "label_studio.token", "my backup"}
 
 
 def test_a_person_may_name_where_the_secret_is(tmp_path: Path, studio: StandIn) -> None:
-    with Person(tmp_path, "--source", "label_studio", "--url", studio.url, "--target", "local", env={"MY_TOKEN": studio.token}) as person:
-        person.answer("token", "$MY_TOKEN")
-        person.answer("Which", "")
+    words = ["--source", "label_studio", "--url", studio.url, "--token-env", "MY_TOKEN", "--target", "local"]
+    with Person(tmp_path, *words, env={"MY_TOKEN": studio.token}) as person:
         person.answer("path", "b")
         person.answer("prefix", "a/b")
         person.answer("How often", "5m")
+        person.answer("Which", "")
         assert person.end() == 0
     text = right(tmp_path, {"MY_TOKEN": studio.token})
     assert "token: ${MY_TOKEN}" in text
@@ -103,22 +107,23 @@ def test_a_person_may_name_where_the_secret_is(tmp_path: Path, studio: StandIn) 
 
 
 def test_a_person_who_leaves_leaves_nothing_behind(tmp_path: Path, studio: StandIn) -> None:
-    with Person(tmp_path, "--source", "label_studio", "--url", studio.url) as person:
+    with Person(tmp_path, "--source", "label_studio", "--url", studio.url, "--target", "local", "--target-path", "b", "--prefix", "p") as person:
         person.answer("token", studio.token)
+        person.answer("How often", "")
         person.answer("Which", "\x04")
-        assert person.end() != 0
+        assert person.end() == 130
     assert list(tmp_path.iterdir()) == []
     assert "Traceback" not in person.seen
 
 
-def test_without_a_terminal_what_is_missing_is_named_at_once(tmp_path: Path) -> None:
+def test_without_a_terminal_what_is_missing_is_named(tmp_path: Path) -> None:
     result = quietly(tmp_path)
     assert result.returncode == 2
-    assert result.stderr.endswith("these are needed: --source, --target\n")
-    result = quietly(tmp_path, "--source", "label_studio", "--target", "s3")
-    assert result.stderr.endswith("these are needed: --url, --token-file or --token-env, --bucket\n")
-    result = quietly(tmp_path, "--source", "files", "--target", "local")
-    assert result.stderr.endswith("these are needed: --source-path, --target-path\n")
+    assert result.stderr.endswith("--source is needed: there is no terminal to ask on\n")
+    words: list[str] = ["--source", "label_studio"]
+    for more in (["--url", "http://127.0.0.1:9"], ["--token-file or --token-env", "T"], ["--target", "s3"], ["--bucket", "b"]):
+        assert f"{more[0]} is needed" in quietly(tmp_path, *words).stderr
+        words += ["--token-env" if " or " in more[0] else more[0], more[1]]
     assert "known: label_studio" in quietly(tmp_path, "--source", "label_studoi").stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -180,18 +185,38 @@ def test_a_config_that_would_be_refused_is_not_written(tmp_path: Path, words: li
     result = quietly(tmp_path, "--source", "files", "--source-path", "exports", "--target", "local", *words)
     assert result.returncode == 78
     assert said in result.stderr
-    assert re.match(r"(/.*/)?syncd\.yaml:\d+:\d+: error", result.stderr)
+    assert result.stderr.startswith("init: error: ")
     assert [path.name for path in tmp_path.iterdir()] == ["exports"]
 
 
 def test_a_secret_is_not_left_behind_when_the_config_is_not_written(tmp_path: Path, studio: StandIn) -> None:
-    with Person(tmp_path, "--source", "label_studio", "--url", studio.url, "--target", "local", "--every", "5") as person:
+    with Person(tmp_path, "--source", "label_studio", "--url", studio.url, "--target", "local", "--every", "5", "--prefix", "p") as person:
         person.answer("token", studio.token)
-        person.answer("Which", "")
         person.answer("path", "~/backup")
-        person.answer("prefix", "")
-        assert person.end() == 78
+        person.answer("every: not a duration", "\x04")
+        assert person.end() == 130
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_secret_is_not_left_behind_when_another_source_is_chosen(tmp_path: Path, studio: StandIn) -> None:
+    (tmp_path / "exports").mkdir()
+    with Person(tmp_path, "--source", "label_studio", "--url", studio.url, "--target", "local", "--target-path", "b", "--prefix", "p") as person:
+        person.answer("token", "0" * 40)
+        person.answer("How often", "")
+        person.answer("Once more", "files")
+        person.answer("path (The folder. Each", "exports")
+        for question in ("Target", "path", "prefix", "How often", "Which"):
+            person.answer(question, "")
+        assert person.end() == 0
+    assert not (tmp_path / "label_studio.token").exists()
+    right(tmp_path)
+
+
+def test_a_secret_of_somebody_is_not_replaced(tmp_path: Path, studio: StandIn) -> None:
+    (tmp_path / "label_studio.token").write_text("theirs")
+    with Person(tmp_path, "--source", "label_studio", "--url", studio.url) as person:
+        assert person.end() == 2
+    assert (tmp_path / "label_studio.token").read_text() == "theirs"
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
