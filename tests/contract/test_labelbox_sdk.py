@@ -306,7 +306,7 @@ def test_an_export_that_takes_its_time_and_one_picked_up_later(scene: Scene, mon
     with pytest.raises(ExportTask.ExportTaskException, match="not ready"):
         task.has_result()
     assert len(export(task)) == 5
-    assert len(waits) == 3
+    assert len([each for each in waits if each]) == 3
     assert len(export(ExportTask.get_task(scene.sdk, task.uid))) == 5
 
 
