@@ -21,6 +21,7 @@ from syncd.errors import ConfigError
 
 if TYPE_CHECKING:
     from syncd.checkpoint.base import Checkpoint
+    from syncd.config import Config
     from syncd.run.preview import PlanLine
 
 _TOTALS = {"+": "new", "~": "changed", "-": "deleted", "!": "failed"}
@@ -275,7 +276,7 @@ def status(call: Call, syncs: Syncs = None) -> int:
 
     config, names = read(call, syncs)
     checkpoint, now = open_checkpoint(config, read_only=True), SystemClock().now()
-    states = [_status(checkpoint, name, now) for name in names]
+    states = [_status(config, checkpoint, name, now) for name in names]
     checkpoint.close()
     if call.json:
         for state in states:
@@ -291,23 +292,29 @@ def status(call: Call, syncs: Syncs = None) -> int:
     return 0
 
 
-def _status(checkpoint: Checkpoint, name: str, now: int) -> dict[str, Any]:
+def _status(config: Config, checkpoint: Checkpoint, name: str, now: int) -> dict[str, Any]:
     """What the Checkpoint says of one Sync.
 
-    last_run, kind, status: of the last Run, `age` seconds ago; status `unfinished`: it goes on now, or was killed. lag: seconds since the start of
-    the last Run that ended ok; all that had changed by then is in the Target. tasks: in the Target; failing: tasks that are not.
+    last_run, kind, status: of the last Run, `age` seconds ago; status `unfinished`: it goes on now, or was killed. lag: as on the daemon's page,
+    seconds that the oldest change not yet safe waits at most; 0 while all is well. tasks: in the Target; failing: tasks that are not.
     """
+    from syncd.daemon.ledger import Ledger, wiring
     from syncd.run.standing import standing
 
     stands = standing(checkpoint, name)
     last, said = stands.newest, stands.newest.report if stands.newest else {}
+    ledger = Ledger(name, wiring(config, name), stands)
+    if last and last.status is None:
+        ledger.since = last.started_at
+    else:
+        ledger.slot = ledger.next(now)
     return {
         "sync": name,
         "last_run": last and format_time(last.started_at),
         "age": last and max(0, now - last.started_at) / SECOND,
         "kind": last and last.kind,
         "status": last and (last.status or "unfinished"),
-        "lag": None if stands.since is None else max(0, now - stands.since) / SECOND,
+        "lag": ledger.view(now).lag,
         "collections": stands.collections,
         "tasks": stands.tasks,
         "failing": stands.failing,

@@ -27,9 +27,9 @@ def wiring(config: Config, name: str) -> Wiring:
 
 @dataclass(slots=True)
 class Ledger:
-    """wiring: its rules, Source and Target; slot: when the next Run is due, None while one goes on or when nothing is planned; since: start of
-    the one that goes on; served: start of the last Run, or the slot it began for; mended: the config has changed since then; confirmed: the Plan whose
-    deletions a person has allowed, given: the one that the last Run was told of.
+    """wiring: its rules, Source and Target; slot: when the next Run is due, None while one goes on or when nothing is planned; since: when the one
+    that goes on began; served: when the last Run began, or the slot it began for; mended: the config has changed since then; confirmed: the Plan
+    whose deletions a person has allowed; given: the one that the last Run was told of.
     """
 
     name: str
@@ -109,11 +109,11 @@ class Ledger:
         )
 
     def _lag(self, now: int) -> float | None:
-        if self.standing.since is None:
+        if self.standing.unsafe is None:
             return None
         due, last = self.since or self.slot or now, self.standing.ended
         well = last is not None and last.status is Status.OK and now - due < _LATE
-        return 0.0 if well else max(0, now - self.standing.since) / SECOND
+        return 0.0 if well else max(0, now - self.standing.unsafe) / SECOND
 
     def plan_id(self) -> str:
         """Of the Plan that the Guard holds back; empty: none."""

@@ -104,7 +104,8 @@ class Service:
         """A Run is over. Raises CheckpointError."""
         with about(report.sync, report.run_id):
             _log(report)
-        stands = standing(self._checkpoint, report.sync)
+        known = self._syncs.get(report.sync)
+        stands = standing(self._checkpoint, report.sync, known.standing if known else None)
         with self._lock:
             self._pool.done(report.sync)
             config = self._config

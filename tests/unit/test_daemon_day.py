@@ -246,6 +246,25 @@ def test_lag_is_nothing_while_all_is_well_and_grows_when_not(world: Motion) -> N
     assert (view.state, (view.since or 0) < world.clock.wall - 500 * SECOND) == (State.FAILED, True)
 
 
+def test_lag_does_not_shrink_however_many_runs_went_wrong(world: Motion) -> None:
+    """Else an alarm ends by itself while nothing is safe: the history looked at is shorter than the trouble. A restart forgets a part at most."""
+    world.go(100)
+    world.status = lambda name: Status.PARTIAL if name == "cats" else Status.FAILED
+    world.go(5 * HOUR)
+    assert all((world.view(name).lag or 0) > 5 * HOUR - 100 for name in ("cats", "dogs"))
+    assert world.view("cats").since is not None
+    world.stop()
+    world.start()
+    assert (world.view("cats").lag or 0) > 1.5 * HOUR
+
+
+def test_a_sync_that_never_went_well_lags_since_its_first_run() -> None:
+    world = Motion(config({"cats": {"every": 60.0}}), status=lambda _: Status.FAILED)
+    world.go(2 * HOUR)
+    assert (world.view("cats").lag or 0) > 2 * HOUR - 100
+    assert world.view("cats").since is None
+
+
 def test_totals_count_what_happened_since_the_start(world: Motion) -> None:
     world.go(3)
     world.service.count_hook("cats", refused=True)
