@@ -80,6 +80,7 @@ class _Project:
         if self._staged.drafts or self._doubts():
             self._mend()
         self._name()
+        self._remove_twins()
         self._compare(lambda count: on_progress(self._done.progress(count, len(self._staged))))
 
     def ids(self) -> Iterator[dict[str, object]]:
@@ -261,10 +262,13 @@ class _Project:
         with suppress(SourceError):  # the version of a model that no prediction has
             self._server.change(self._id, {"model_version": version})
         self._server.change(self._id, {"title": title[: _TITLE[1]]})
+        self._journal.note(named=True)
+
+    def _remove_twins(self) -> None:
+        """Empty projects that the server made for a request nobody waited for any more."""
         for twin in self._server.titled(str(self._journal.last("mark"))):
             if twin != self._id and not any(self._server.bodies(twin)):
                 self._server.remove(twin)
-        self._journal.note(named=True)
 
     def _compare(self, tell: Callable[[int], None]) -> None:
         """Read everything back; whatever differs is a failure."""

@@ -98,6 +98,18 @@ def test_a_time_between_two_runs_is_as_after_the_first(rig: Rig, source: MemoryS
     assert bodies(look(rig, at=rig.clock.now() + DAY)) != first
 
 
+def test_a_version_is_found_whatever_time_the_history_has_for_it(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
+    """A file is replaced before the Run records it; between the two, the feed says the old one stands."""
+    first, now = bodies(look(rig)), rig.clock.now()
+    for text in ("later", "still later"):
+        rig.clock.micros += DAY
+        edit(source, "2", text=text)
+        rig.run()
+    early = min((tmp_path / "backup" / "1" / "_history" / "2").iterdir())
+    early.rename(early.with_name("20260101T000000.000000Z.json"))
+    assert bodies(look(rig, at=now)) == first
+
+
 def test_before_the_first_run_there_was_nothing(rig: Rig) -> None:
     with pytest.raises(SyncdError, match="no task there at 2026-"):
         look(rig, at=rig.clock.now() - DAY)

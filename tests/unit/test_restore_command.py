@@ -16,6 +16,7 @@ import syncd.cli.restore as command
 from syncd.cli.main import app
 from syncd.config import load, open_checkpoint
 from syncd.run import opening
+from syncd.upkeep.asof import find
 from tests.fakes.label_studio import StandIn
 from tests.fakes.memory import MemorySource
 from tests.unit.test_restore_label_studio import Server
@@ -93,7 +94,6 @@ def test_while_another_syncd_is_at_work_it_says_so_and_goes_on(desk: Desk) -> No
 
 def test_no_run_begins_meanwhile(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     codes = list[int]()
-    find = command.find
 
     def meanwhile(*words: Any) -> Any:
         codes.append(desk.type("sync").exit_code)

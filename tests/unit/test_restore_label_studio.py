@@ -233,6 +233,33 @@ def test_a_chunk_that_is_committed_after_it_was_sent_again_is_removed(work: Path
     right(server, restore(server, work, files(TASKS)), TASKS)
 
 
+def test_what_was_taken_before_a_kill_is_not_sent_again(work: Path) -> None:
+    server = Server()
+    with pytest.raises(Died):
+        restore(server, work, files(TASKS), Life(3, after=True))  # the project, a chunk, and a chunk whose answer nobody heard
+    (one,) = server.tasks
+    assert len(server.tasks[one]) == 10
+    calls, drafts = server.calls, sum(len(body["drafts"]) for body in TASKS)
+    right(server, restore(server, work, files(TASKS)), TASKS)
+    assert server.calls - calls == 3 + drafts, "the three chunks that were left"
+
+
+def test_a_project_that_is_made_late_does_not_stay(work: Path) -> None:
+    class Slow(Server):
+        patience = 12
+
+        def _arrive(self, chance: float) -> None:
+            self.patience -= 1
+            super()._arrive(1.0 if self.patience < 0 else 0.0)
+
+    server = Slow()
+    server.trouble = lambda call, number: "late" if (call, number) == ("create", 0) else ""
+    with pytest.raises(SourceError, match="run this again"):
+        restore(server, work, files(TASKS))
+    right(server, restore(server, work, files(TASKS)), TASKS)
+    assert server.patience < 0
+
+
 def test_a_refused_task_is_named_and_the_others_come(work: Path) -> None:
     server = Server()
     server.refuse = lambda body: body["data"]["text"] in {"task 7", "task 22"}
