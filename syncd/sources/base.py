@@ -127,8 +127,8 @@ class Hooks(Protocol):
         """Every one of any project, whoever made it."""
         ...
 
-    def put(self, project: str, url: str, headers: Mapping[str, str], replaced: Hook | None) -> None:
-        """Make one, or make an existing one that. Tried once: whether a failed try was obeyed is seen in `all`."""
+    def put(self, project: str, url: str, headers: Mapping[str, str]) -> None:
+        """Make one. Tried once: whether a failed try was obeyed is seen in `all`."""
         ...
 
     def remove(self, hook: Hook) -> None:

@@ -1,7 +1,6 @@
 """Label Studio's webhooks of projects, for `syncd hooks`. Observed on Label Studio 1.23.2.
 
-Rules: a webhook belongs to one project and goes with it; an update names every field, since the server takes missing actions for none. Payloads are
-switched off: a call only wakes.
+Rules: a webhook belongs to one project and goes with it. Payloads are switched off: a call only wakes.
 """
 
 from __future__ import annotations
@@ -30,12 +29,9 @@ class LabelStudioHooks:
             raise SourceError(f"GET {_PATH}: not a list of webhooks: check url")
         return [_hook(row) for row in rows if row.get("project") is not None]
 
-    def put(self, project: str, url: str, headers: Mapping[str, str], replaced: Hook | None) -> None:
+    def put(self, project: str, url: str, headers: Mapping[str, str]) -> None:
         body = {"url": url, "headers": dict(headers), "is_active": True, "send_payload": False, "send_for_all_actions": False, "actions": _ACTIONS}
-        if replaced:
-            self._http.change("PATCH", f"{_PATH}{replaced.id}/", body)
-        else:
-            self._http.change("POST", _PATH, body | {"project": int(project)})
+        self._http.change("POST", _PATH, body | {"project": int(project)})
 
     def remove(self, hook: Hook) -> None:
         self._http.change("DELETE", f"{_PATH}{hook.id}/")
