@@ -137,8 +137,14 @@ class _Wizard:
 
     def edge(self, kind: str) -> dict[str, str]:
         """The lines of a Source or Target in the config, as YAML."""
-        known = NAMES[f"{kind}s"]
-        chosen = self.answer(kind, f"{kind.capitalize()} type ({', '.join(known)})", known[0] if self.asks else None, _among(known))
+        known, listed = NAMES[f"{kind}s"], ", ".join(NAMES[f"{kind}s"])
+
+        def check(answer: str) -> str:
+            if answer not in known:
+                raise typer.BadParameter(f"there is no {answer!r}; known: {listed}")
+            return answer
+
+        chosen = self.answer(kind, f"{kind.capitalize()} type ({listed})", known[0] if self.asks else None, check)
         model, lines = config_class(f"{kind}s", chosen), {"type": chosen}
         for name, about in model.model_fields.items():
             if name in secret_fields(model) and about.is_required():
@@ -159,7 +165,7 @@ class _Wizard:
         def check(answer: str) -> str:
             for pattern in _split(answer):
                 if not any(selected([pattern], c.id, c.title) for c in found):
-                    raise typer.BadParameter(f"nothing is named {pattern}")
+                    raise typer.BadParameter(f"there is no {pattern!r}")
             return answer
 
         return _split(self.answer("project", "Which: ids or title patterns, separated by commas", "all", check))
@@ -197,15 +203,6 @@ class _Wizard:
     def path(self, path: str) -> str:
         """As it stands in the config: relative paths start at its folder, those of a person where the person is."""
         return _literal(path if self.folder == Path.cwd() else str(Path(path).expanduser().absolute()))
-
-
-def _among(known: Sequence[str]) -> Callable[[str], str]:
-    def check(answer: str) -> str:
-        if answer not in known:
-            raise typer.BadParameter(f"there is no {answer!r}; known: {', '.join(known)}")
-        return answer
-
-    return check
 
 
 def _split(answer: str) -> list[str]:

@@ -59,7 +59,8 @@ def right(folder: Path, env: dict[str, str] | None = None) -> str:
 
 def test_a_person_is_asked_shown_what_there_is_and_asked_again(tmp_path: Path, studio: StandIn) -> None:
     with Person(tmp_path) as person:
-        person.answer("Source type (label_studio, ", "label_studoi")
+        person.answer("Source type (label_studio, ", "all")
+        person.answer("there is no 'all'", "label_studoi")
         person.answer("there is no 'label_studoi'", "label_studio")
         person.answer("url (Address of the server", studio.url + "/?no")
         person.answer("token (typed unseen", "0" * 40)
@@ -77,7 +78,7 @@ def test_a_person_is_asked_shown_what_there_is_and_asked_again(tmp_path: Path, s
         for question in ("Target", "path", "prefix", "How often"):
             person.answer(question, "")
         person.answer("2  Dogs", "Cats, Mice")
-        person.answer("nothing is named Mice", "Do*, 1")
+        person.answer("there is no 'Mice'", "Do*, 1")
         assert person.end() == 0
     text = right(tmp_path)
     assert 'projects: ["Do*", "1"]' in text
