@@ -45,8 +45,10 @@ def examine(config: Config, names: Sequence[str], clock: Clock) -> Iterator[tupl
     yield from _named("checkpoint", _checkpoint(config))
     for sync, rules in syncs.items():
         yield from _named(f"target {rules.target}", _target(config, sync, clock))
-    for name in config.targets.keys() - {rules.target for rules in syncs.values()} if every else ():
-        yield from _named(f"target {name}", _unused(config.targets[name], clock))
+    used = {rules.target for rules in config.syncs.values()}
+    for name in config.targets if every else ():
+        if name not in used:
+            yield from _named(f"target {name}", _unused(config.targets[name], clock))
 
 
 def quick(config: Config) -> Config:

@@ -189,7 +189,7 @@ def test_labelbox_is_looked_at_too(desk: Desk) -> None:
         assert only(found, "shows 1 Collection: Roads").sign is OK
         assert only(found, f"selects 1 Collection: Road pictures (datasets/{roads.id})").sign is OK
         assert only(found, "nothing is named 'Rivers' in `datasets`").sign is ADVICE
-        desk.source["api_key"] = "other"
+        desk.source["api_key"] = "not-the-key"
         (refused,) = desk.findings("source")
         assert (refused.sign, refused.refused) == (WRONG, True)
 
@@ -324,6 +324,18 @@ def test_a_bucket_that_is_not_there_is_told(desk: Desk, bucket: Bucket) -> None:
     desk.target["bucket"] = "nowhere"
     (found,) = desk.findings("target")
     assert (found.sign, found.refused, "the bucket does not exist" in found.message) == (WRONG, False, True)
+
+
+def test_missing_credentials_are_told_in_words(desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    desk.target = {"type": "s3", "bucket": "b"}
+    (found,) = desk.findings("target")
+    assert found.refused
+    assert found.message.startswith("s3://b: no credentials could be had: no AWS credentials found in the environment")
+    assert ".." not in found.message
 
 
 @pytest.mark.parametrize(("method", "left"), [("GET", 0), ("PUT", 0), ("POST", 3)])  # what may not be deleted (in bulk, by POST) stays
