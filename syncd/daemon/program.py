@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -48,18 +48,18 @@ def run_daemon(path: Path, env: Mapping[str, str]) -> int:
 
 @contextmanager
 def _signals() -> Iterator[Wait]:
-    """No code of ours runs inside a handler: Python writes the number of each signal into a socket, and the main loop reads it."""
+    """A handler takes a note and no more; Python writes into a socket as well, which wakes the main loop. Thousands of a kind are one."""
     ours, theirs = socket.socketpair()
     theirs.settimeout(0)
+    came = set[int]()
 
     def wait(seconds: float) -> int:
-        ours.settimeout(seconds)
-        try:
-            return ours.recv(1)[0]
-        except TimeoutError:
-            return 0
+        ours.settimeout(0 if came else seconds)
+        with suppress(TimeoutError, BlockingIOError):
+            ours.recv(4096)
+        return came.pop() if came else 0
 
-    before = {number: signal.signal(number, lambda *_: None) for number in (*_END, signal.SIGHUP)}
+    before = {number: signal.signal(number, lambda number, _: came.add(number)) for number in (*_END, signal.SIGHUP)}
     descriptor = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     try:
         yield wait
@@ -82,7 +82,8 @@ class _Daemon:
         self._runs: set[threading.Thread] = set()
         self._broken: BaseException | None = None
         self._told = ""
-        self._files = {path: b""}  # what the config was read from, with digests
+        self._asked, self._reloaded = False, 0.0
+        self._files = {path: b""}  # what the config was ever read from, with digests
         config = self._load()
         self._checkpoint = open_checkpoint(config)
         cleanup.callback(self._checkpoint.close)
@@ -91,25 +92,24 @@ class _Daemon:
         cleanup.callback(self._notifier.close)
         self._timer = Timer()
         cleanup.callback(self._timer.close)
-        self._service = Service(path, config, self._checkpoint, self._clock, self._timer.at, self._launch, self._notify)
+        self._service = Service(path, config, self._checkpoint, self._clock, self._timer.at, self._launch, self._tell)
         self._timer.start(self._service.due)
         where = self._serve(config)
         self._watch = Watch(self._clock)
         cleanup.callback(self._watch.close)
-        log.info("syncd %s: %s Syncs, %s workers%s", __version__, len(config.syncs), config.workers, where)
+        log.info("syncd %s: Syncs: %s, workers: %s%s", __version__, len(config.syncs), config.workers, where)
         self._service.start()
         self._follow(config)
 
     def run(self, wait: Wait) -> int:
-        """The main loop."""
+        """Until a signal ends it; the exit code."""
         self._systemd.tell("READY=1")
-        while self._broken is None:
-            number = wait(_TICK)
-            if number in _END:
-                break
-            if number == signal.SIGHUP:
-                self._reload()
-            self._tick()
+        try:
+            while self._broken is None and (number := wait(_TICK)) not in _END:
+                self._asked |= number == signal.SIGHUP
+                self._tick()
+        except BaseException as error:  # noqa: BLE001 - raised again when no Run goes on any more
+            self._broken = error
         self._stop(wait)
         if self._broken is not None:
             raise self._broken
@@ -123,8 +123,10 @@ class _Daemon:
             if folder == self._confirmed:
                 for name, plan_id in confirmed.collect(folder.path.parent).items():
                     self._service.confirm(name, plan_id)
-            elif not folder.syncs and any(_digest(path) != digest for path, digest in self._files.items()):
-                self._reload()
+            elif not folder.syncs:
+                self._asked |= any(_digest(path) != digest for path, digest in self._files.items())
+        if self._asked and self._clock.monotonic() - self._reloaded >= _CONFIG_QUIET:
+            self._reload()
         if self._service.alive():
             self._systemd.ping()
         waiting, running = self._service.queue()
@@ -170,7 +172,7 @@ class _Daemon:
         finally:
             self._runs.discard(threading.current_thread())
 
-    def _notify(self, config: Config, report: Report) -> None:
+    def _tell(self, config: Config, report: Report) -> None:
         self._notifier.told(report.sync, config.notify_for(report.sync), report)
 
     def _serve(self, config: Config) -> str:
@@ -192,19 +194,17 @@ class _Daemon:
         else:
             self._service.take(config)
             self._follow(config)
+        self._asked, self._reloaded = False, self._clock.monotonic()
         self._systemd.tell("READY=1")
 
     def _load(self) -> Config:
         """The config as it is now. Raises ConfigError."""
-        before = {path: _digest(path) for path in self._files}  # taken first: what changes from here on is seen as a change
+        self._files = {path: _digest(path) for path in self._files}  # taken first: what changes from here on is seen as a change
         secrets = set[Path]()
         try:
             return load(self._path, self._env, secrets)
-        except ConfigError:
-            secrets |= self._files.keys()
-            raise
         finally:
-            self._files = {path: before.get(path) or _digest(path) for path in {self._path, *secrets}}
+            self._files |= {path: _digest(path) for path in secrets - self._files.keys()}
 
     def _follow(self, config: Config) -> None:
         """Watch the folders of the config, its secrets and files Sources."""

@@ -1,8 +1,9 @@
 """Files that others change: the config, the secrets it names, the folders of files Sources. Tells once it is quiet again.
 
-Refuses to read anything. Folders are watched, not files: editors replace a file, Kubernetes swaps a link beside it. A folder that is not there yet,
-or was removed and made again, is watched as soon as it is there, and counts as changed then: nobody knows what came meanwhile. Where nothing can
-be watched (too many watches, a network disk) only the schedule, SIGHUP and hooks are left.
+Refuses to read a file. Folders are watched, not files: editors replace a file, Kubernetes swaps a link beside it. A folder that is not there yet,
+or was removed and made again, is watched as soon as it is there, and counts as changed then: nobody knows what came meanwhile. Each watch costs
+a thread, so only the first MOST folders are watched; of the others, and where nothing can be watched, the times of the folder and of those in it
+are looked at, which shows what is added there; for the rest (a file written in place, a network disk) there are the schedule and hooks.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from watchdog.observers.api import ObservedWatch
 from syncd.clock import Clock
 
 log = logging.getLogger("syncd.daemon")
-_LOOK_EVERY = 2.0  # seconds between looks for folders that were replaced
-_LONGEST = 30.0  # seconds: a folder that is never quiet is told of so often
+MOST = 64  # folders
+_LOOK_EVERY = 2.0  # seconds
+_LONGEST = 12  # times as long as it should be quiet; a folder that never is, is told of so often
 _CHANGES: list[type[events.FileSystemEvent]] = [  # and not that somebody read a file: Runs do
     events.FileCreatedEvent, events.FileModifiedEvent, events.FileMovedEvent, events.FileDeletedEvent, events.FileClosedEvent,
     events.DirCreatedEvent, events.DirMovedEvent, events.DirDeletedEvent,
@@ -40,26 +42,41 @@ class Folder:
 
 
 class _Followed(events.FileSystemEventHandler):
-    """One folder, the watch on it, and the times (monotonic seconds) of the first and the last change not told yet."""
+    """One folder, the watch on it, what it was at the last look, and when (monotonic seconds) the first and the last change came not told yet."""
 
     def __init__(self, folder: Folder, clock: Clock) -> None:
         self.folder, self._clock = folder, clock
         self.watch: ObservedWatch | None = None
-        self.identity: tuple[int, int] | None = None
+        self.seen: tuple[int, ...] = ()
+        self._inside: tuple[int, list[Path]] = (0, [])
         self._changes: tuple[float, float] | None = None
 
     def on_any_event(self, event: events.FileSystemEvent | None = None) -> None:
-        del event
+        if event and self.watch and event.src_path == self.watch.path and event.event_type == events.EVENT_TYPE_DELETED:
+            self.seen = ()  # its watch has ended, though one with the same inode may be there at the next look
         now, before = self._clock.monotonic(), self._changes
         self._changes = (before[0] if before else now, now)
 
     def settled(self) -> bool:
         """Whether there is a change to tell of now; says so once."""
-        now, changes = self._clock.monotonic(), self._changes
-        if changes is None or (now - changes[1] < self.folder.quiet and now - changes[0] < _LONGEST):
+        now, changes, quiet = self._clock.monotonic(), self._changes, self.folder.quiet
+        if changes is None or (now - changes[1] < quiet and now - changes[0] < quiet * _LONGEST):
             return False
         self._changes = None
         return True
+
+    def look(self) -> tuple[int, ...]:
+        """Which folder it is, and if it is not watched, when what is in it came or went; nothing if it is not there."""
+        with suppress(OSError):
+            found = self.folder.path.stat()
+            which = found.st_dev, found.st_ino
+            if self.watch:
+                return which
+            if self._inside[0] != found.st_mtime_ns:
+                with os.scandir(self.folder.path) as entries:
+                    self._inside = found.st_mtime_ns, [Path(entry) for entry in entries if self.folder.deep and entry.is_dir()]
+            return *which, found.st_mtime_ns, *(path.stat().st_mtime_ns for path in self._inside[1])
+        return ()
 
 
 class Watch:
@@ -97,32 +114,27 @@ class Watch:
     def _look(self) -> None:
         self._looked = self._clock.monotonic()
         for one in self._followed.values():
-            identity = _identity(one.folder.path)
-            if identity != one.identity:
-                self._leave(one)
-                one.identity = identity
-                if identity:
+            if (now := one.look()) != one.seen:
+                if now[:2] != one.seen[:2]:
+                    self._leave(one)
                     self._enter(one)
-                    one.on_any_event()
+                one.seen = one.look()
+                one.on_any_event()
 
     def _enter(self, one: _Followed) -> None:
+        if len(self._observer.emitters) >= MOST:
+            return
         try:
             # its true path: a watch on a link would see the link alone
-            path = os.path.realpath(one.folder.path)
+            path = os.path.realpath(one.folder.path, strict=True)
             one.watch = self._observer.schedule(one, path, recursive=one.folder.deep, event_filter=_CHANGES)
+        except FileNotFoundError:
+            return
         except (OSError, RuntimeError) as error:  # no more watches, or no more threads
-            log.warning("%s can't be watched for changes: %s", one.folder.path, error)
+            log.warning("%s can't be watched, so it is looked at now and then: %s", one.folder.path, error)
 
     def _leave(self, one: _Followed) -> None:
         if one.watch is not None:
             with suppress(KeyError):
                 self._observer.unschedule(one.watch)
             one.watch = None
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

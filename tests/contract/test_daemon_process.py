@@ -30,7 +30,7 @@ sources: {{studio: {{type: label_studio, url: "{url}", token_file: secrets/token
 targets: {{disk: {{type: local, path: ./disk/cats}}}}
 syncs: {{cats: {{source: studio, target: disk, every: {every}}}}}
 """
-DOGS = "{source: drop, target: other, every: 1s}"
+DOGS = "{source: drop, target: other, every: 200ms}"
 
 
 def files(cats: str = "", more: str = "") -> str:
@@ -163,7 +163,7 @@ def test_a_second_sigterm_ends_it_at_once(tmp_path: Path, studio: StandIn) -> No
         silent.wait(60)
 
     studio.instead = be_silent
-    with daemon_on(tmp_path, STUDIO.format(url=studio.url, every="1s")) as daemon:
+    with daemon_on(tmp_path, STUDIO.format(url=studio.url, every="200ms")) as daemon:
         until(lambda: studio.requests)
         daemon.process.send_signal(signal.SIGTERM)
         daemon.wait(lambda line: "stopping" in line["message"])
@@ -174,7 +174,7 @@ def test_a_second_sigterm_ends_it_at_once(tmp_path: Path, studio: StandIn) -> No
 def test_a_secret_is_read_again_when_it_changes(tmp_path: Path, studio: StandIn) -> None:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets/token").write_text("f" * 40)
-    with daemon_on(tmp_path, STUDIO.format(url=studio.url, every="1s")) as daemon:
+    with daemon_on(tmp_path, STUDIO.format(url=studio.url, every="200ms")) as daemon:
         daemon.wait_run("failed")
         error = daemon.wait(lambda line: line["level"] == "error")
         assert (error["sync"], "f" * 40 in str(daemon.lines)) == ("cats", False)
@@ -189,7 +189,7 @@ def test_a_secret_is_read_again_when_it_changes(tmp_path: Path, studio: StandIn)
 def test_the_target_is_away_for_a_while(tmp_path: Path) -> None:
     drop(tmp_path, 1)
     (tmp_path / "disk").mkdir()
-    with daemon_on(tmp_path, files(", every: 1s")) as daemon:
+    with daemon_on(tmp_path, files(", every: 200ms")) as daemon:
         daemon.wait_run("ok")
         (tmp_path / "disk").rename(tmp_path / "unplugged")
         (tmp_path / "disk").touch()
@@ -209,7 +209,7 @@ def test_a_person_confirms_deletions_while_the_daemon_runs(tmp_path: Path) -> No
     """The command that the Guard's message and the page give: `syncd sync` can't have the Checkpoint, so it leaves word."""
     for task in range(1, 41):
         drop(tmp_path, task)
-    with daemon_on(tmp_path, files(", every: 1s")) as daemon:
+    with daemon_on(tmp_path, files(", every: 200ms")) as daemon:
         daemon.wait_run("ok")
         for task in range(1, 31):
             (tmp_path / f"exports/p/{task}.json").unlink()

@@ -18,6 +18,12 @@ from typing import Any, Self, TypeVar
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 LONGEST = 60.0  # seconds until something that does not happen is said not to
+HURRY = """\
+from syncd.cli.main import main
+from syncd.daemon import program, watch
+program._TICK, program._CONFIG_QUIET, program._FOLDER_QUIET, watch._LOOK_EVERY = 0.05, 0.1, 0.1, 0.1
+main()
+"""
 
 
 def until(what: Callable[[], T | None], *, seconds: float = LONGEST) -> T:
@@ -30,7 +36,7 @@ def until(what: Callable[[], T | None], *, seconds: float = LONGEST) -> T:
 
 
 class Daemon:
-    """Use as a context; `lines` are the log lines so far, `heard` what systemd was told."""
+    """Use as a context; `lines` are the log lines so far, `heard` what systemd was told. It waits less for quiet than a real one."""
 
     def __init__(self, config: Path) -> None:
         """config: its file, which is there already."""
@@ -58,7 +64,7 @@ class Daemon:
             print(*self.lines, sep="\n")
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "syncd", "run", "-c", str(self.config)]
+        command = [sys.executable, "-c", HURRY, "run", "-c", str(self.config)]
         self.process = subprocess.Popen(command, env=self._env, stderr=subprocess.PIPE, text=True, cwd="/")
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -9,6 +9,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from syncd.context import about
 from syncd.daemon import program
 from syncd.daemon import watch as watch_module
 from syncd.daemon.program import run_daemon
+from syncd.daemon.service import Service
 from syncd.daemon.systemd import Systemd
 from syncd.daemon.watch import Folder, Watch
 from syncd.errors import AccessError, CheckpointError, Stopped, SyncdError
@@ -156,6 +158,55 @@ def test_runs_that_do_not_end_are_left_behind(path: Path, monkeypatch: pytest.Mo
     assert ended.value.code == 0
 
 
+def test_however_often_it_is_told_to_read_its_config_it_hears_to_stop(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "syncd.daemon")
+    stopped = threading.Event()
+
+    def storm() -> None:
+        until(lambda: any("workers" in record.message for record in caplog.records))
+        for _ in range(3000):
+            os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(300):
+            os.kill(os.getpid(), signal.SIGHUP)
+        stopped.wait(30)
+
+    storming = threading.Thread(target=storm)
+    storming.start()
+    assert run_daemon(path, {}) == 0
+    stopped.set()
+    storming.join()
+    assert sum("read again" in record.message for record in caplog.records) < 20
+
+
+def test_a_checkpoint_that_fails_at_a_reload_is_not_closed_under_a_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def attempt(config: Config, name: str, checkpoint: Checkpoint, clock: SystemClock, *_: object) -> None:
+        begun.set()
+        with suppress(Stopped):
+            clock.wait(60)
+        checkpoint.states(name)  # raises when it is closed
+        ended.set()
+        raise Stopped
+
+    def fail(*_: object) -> None:
+        raise CheckpointError("the disk is full")
+
+    def hang_up() -> None:
+        begun.wait(60)
+        monkeypatch.setattr(Service, "take", fail)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    monkeypatch.setattr(program, "attempt", attempt)
+    hanging = threading.Thread(target=hang_up)
+    hanging.start()
+    with pytest.raises(CheckpointError, match="the disk is full"):
+        run_daemon(path, {})
+    hanging.join()
+    assert ended.is_set()
+
+
 # what is left for the daemon
 
 
@@ -187,7 +238,7 @@ def test_a_folder_that_is_never_quiet_is_told_of_all_the_same(tmp_path: Path) ->
         now[0] += 1
         one.on_any_event()
         told += len(watch.tick())
-    assert told == 3
+    assert told == 3  # each 30 s; a config in a folder where others write, too, each 6 s
     now[0] += 3
     assert (len(watch.tick()), len(watch.tick())) == (1, 0)
     watch.close()
@@ -229,9 +280,57 @@ def test_what_can_not_be_watched_is_said_and_no_reason_to_stop(
 ) -> None:
     watch = Watch(SystemClock())
     monkeypatch.setattr(watch._observer, "schedule", lambda *_, **__: failing(OSError(28, "inotify watch limit reached"))())
+    monkeypatch.setattr(watch_module, "_LOOK_EVERY", 0.0)
+    (tmp_path / "p").mkdir()
     watch.follow([Folder(tmp_path, 0.0, deep=True), Folder(tmp_path / "absent", 0.0, deep=True)])
-    assert [record.message for record in caplog.records] == [f"{tmp_path} can't be watched for changes: [Errno 28] inotify watch limit reached"]
-    watch.follow([])
+    (said,) = [record.message for record in caplog.records]
+    assert said == f"{tmp_path} can't be watched, so it is looked at now and then: [Errno 28] inotify watch limit reached"
+    until(lambda: not watch.tick())
+    for new in ("p/1.json", "2.json", "absent"):  # all the same
+        (tmp_path / new).mkdir()
+        until(watch.tick)
+        until(lambda: not watch.tick())
+    watch.close()
+
+
+def test_hundreds_of_folders_cost_few_threads_and_none_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_module, "_LOOK_EVERY", 0.0)
+    folders = [tmp_path / str(number) for number in range(300)]
+    for folder in folders:
+        (folder / "p").mkdir(parents=True)
+    threads = threading.active_count()
+    watch = Watch(SystemClock())
+    watch.follow(Folder(folder, 0.0, deep=True) for folder in folders)
+    assert threading.active_count() - threads < watch_module.MOST + 5
+    until(lambda: not watch.tick())
+    for folder in folders[::60]:
+        (folder / "p/1.json").touch()
+        assert [one.path for one in until(watch.tick)] == [folder]
+        until(lambda: not watch.tick())
+    watch.close()
+
+
+def test_a_folder_made_again_is_watched_though_it_looks_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File systems give the number of a removed folder to the next one."""
+    monkeypatch.setattr(watch_module, "_LOOK_EVERY", 0.0)
+    real = Path.stat
+    exports = tmp_path / "exports"
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        found = real(path, **options)
+        return os.stat_result((found[0], 7, 7, *found[3:])) if path == exports else found
+
+    monkeypatch.setattr(Path, "stat", stat)
+    exports.mkdir()
+    watch = Watch(SystemClock())
+    watch.follow([Folder(exports, 0.0, deep=True)])
+    until(watch.tick)
+    exports.rmdir()
+    exports.mkdir()
+    until(watch.tick)
+    until(lambda: not watch.tick())
+    (exports / "1.json").touch()
+    until(watch.tick)
     watch.close()
 
 
