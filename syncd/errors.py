@@ -1,19 +1,42 @@
 """Errors, sorted by what the caller must do.
 
 Imports nothing of syncd. Each edge translates its vendor's errors into these in one place; nothing else catches vendor errors.
-Messages say what, where and what to do next, and never carry a secret.
+Messages say what, where and what to do next, and never carry a secret: a server may give back all that it was asked, headers too, so what is
+secret is told to `hide`, and words of others go through `discreet` before they are cut.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
+
+_SHORTEST = 5  # characters: hiding what is shorter would garble every message
+_SIGNED = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*|(?<=bearer )[\w.~+/=-]{9,}|(?<=security-token: )\S+|(?<=security-token:)\S+", re.IGNORECASE)
+_hidden: set[str] = set()
+
+
+def hide(secret: str) -> None:
+    """No message shows it from now on, percent-encoded neither."""
+    if len(secret) >= _SHORTEST:
+        _hidden.update({secret, quote(secret, safe=""), quote(secret)})
+
+
+def discreet(text: str) -> str:
+    """The text without what is hidden, and without the tokens that are had for it and expire."""
+    for secret in sorted(_hidden, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return _SIGNED.sub("***", text)
 
 
 class SyncdError(Exception):
     """Anything a user can cause: printed as one line, never as a traceback."""
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(discreet(message))
 
 
 @dataclass(frozen=True, slots=True)

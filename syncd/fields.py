@@ -1,6 +1,6 @@
 """The shapes that config fields share: every edge declares its own `Config` with them, the loader reads them all alike.
 
-Refuses to read files or the environment: that is the loader's work. Secrets are SecretStr, so that no repr, log or error shows them.
+Refuses to read files or the environment: that is the loader's work. Secrets are never shown by any repr, log or error.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, WithJsonSchema
+
+from syncd.errors import hide
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _LONGEST = 36500 * 86400.0  # the reach of dates ends somewhere behind
@@ -53,8 +55,13 @@ Duration = Annotated[
 Concurrency = Annotated[int, Field(ge=1, le=1000)]
 """How many at a time."""
 
-Secret = SecretStr
-"""Text that is never shown. In the file, `x_file: PATH` may stand for any secret `x`."""
+
+class Secret(SecretStr):
+    """Text that is never shown, even where a server gives it back. In the file, `x_file: PATH` may stand for any secret `x`."""
+
+    def __init__(self, secret_value: str) -> None:
+        super().__init__(secret_value)
+        hide(secret_value.strip())
 
 
 class Fields(BaseModel):

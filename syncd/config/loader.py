@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, get_args, get_origin
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from syncd.config import rules
 from syncd.config.document import Document, Where, read
 from syncd.config.edges import NAMES, config_class
 from syncd.config.shape import Config
-from syncd.fields import Fields
+from syncd.fields import Fields, Secret
 
 F = TypeVar("F", bound=Fields)
 
@@ -53,7 +53,7 @@ def load(path: Path, env: Mapping[str, str], secrets: set[Path] | None = None) -
 
 def secret_fields(model: type[Fields]) -> list[str]:
     """Names of the fields that hold secrets; each may be given as `x_file`."""
-    return [name for name, field in model.model_fields.items() if _is(SecretStr, field.annotation)]
+    return [name for name, field in model.model_fields.items() if _is(Secret, field.annotation)]
 
 
 def part_of(annotation: object) -> type[Fields] | None:
@@ -131,7 +131,7 @@ class _Loader:
         for name, field in model.model_fields.items():
             if value.get(name) == "":
                 if field.is_required():
-                    self.document.problem((*where, name), "is empty", f"or give {name}_file" if _is(SecretStr, field.annotation) else "")
+                    self.document.problem((*where, name), "is empty", f"or give {name}_file" if _is(Secret, field.annotation) else "")
                 del value[name]
             elif _is(Path, field.annotation) and isinstance(value.get(name), str):
                 value[name] = self._path(str(value[name]), (*where, name))

@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar, cast
 
 from syncd import __version__, encode
 from syncd.clock import Clock, parse_time
-from syncd.errors import AccessError, SourceError, TransientError
+from syncd.errors import AccessError, SourceError, TransientError, discreet
 from syncd.model import Collection
 from syncd.retry import Retry
 from syncd.sources import labelbox_queries as queries
@@ -261,13 +261,13 @@ def _fault(body: object, retry_after: float | None) -> Exception | None:
         return _first(errors[0] if isinstance(errors[0], dict) else {}, retry_after)
     said = body.get("message")
     if isinstance(said, str) and said.startswith("You have exceeded"):  # no status, no code
-        return TransientError(f"Labelbox: {said[:_SHOWN]}", retry_after)
+        return TransientError(f"Labelbox: {discreet(said)[:_SHOWN]}", retry_after)
     return None
 
 
 def _first(error: Object, retry_after: float | None) -> Exception:
     extensions = _dict(error.get("extensions"))
-    code, said = str(extensions.get("code") or "no code"), str(error.get("message") or "")[:_SHOWN]
+    code, said = str(extensions.get("code") or "no code"), discreet(str(error.get("message") or ""))[:_SHOWN]
     status = str(_dict(extensions.get("exception")).get("status") or "")
     words = f"Labelbox: {code}: {said}"
     if code in _REFUSED:

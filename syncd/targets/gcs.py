@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from obstore.store import GCSStore
 
 from syncd.clock import Clock, parse_time
-from syncd.errors import AccessError, TargetError
+from syncd.errors import AccessError, TargetError, discreet
 from syncd.targets.base import Finding, Sign, Version
 from syncd.targets.objects import ObjectConfig, ObjectTarget, Vendor, eaten
 
@@ -89,8 +89,8 @@ def _inspect(config: Config) -> Iterator[Finding]:
     try:
         with closing(_client(config)) as client:
             bucket = client.get_bucket(config.bucket, timeout=30, retry=None)
-    except (GoogleAPIError, GoogleAuthError, OSError, ValueError) as error:
-        message = f"how the bucket is set up can't be asked for: {str(error).partition(chr(10))[0][:200]}"
+    except (GoogleAPIError, GoogleAuthError, OSError, ValueError, AttributeError) as error:  # AttributeError: a body it knows no form of
+        message = f"how the bucket is set up can't be asked for: {discreet(str(error)).partition(chr(10))[0][:200]}"
         yield Finding(Sign.ADVICE, message, "allow storage.buckets.get (role Storage Bucket Viewer)")
         return
     undelete = (bucket.soft_delete_policy.retention_duration_seconds or 0) // 86400
@@ -120,8 +120,8 @@ def _versions(config: Config, path: str) -> Iterator[Version]:
             for blob in sorted(found, key=lambda blob: blob.generation, reverse=True):
                 until = parse_time(blob.time_deleted.isoformat()) if blob.time_deleted else None
                 yield Version(parse_time(blob.time_created.isoformat()), until, blob.download_as_bytes(timeout=30))
-    except (GoogleAPIError, GoogleAuthError, OSError, ValueError) as error:
-        text = f"gs://{config.bucket}/{path}: its versions can't be read: {str(error).partition(chr(10))[0][:200]}"
+    except (GoogleAPIError, GoogleAuthError, OSError, ValueError, AttributeError) as error:  # AttributeError: a body it knows no form of
+        text = f"gs://{config.bucket}/{path}: its versions can't be read: {discreet(str(error)).partition(chr(10))[0][:200]}"
         if isinstance(error, (Forbidden, GoogleAuthError)):
             raise AccessError(f"{text}. {_HINT}") from error
         raise TargetError(text) from error

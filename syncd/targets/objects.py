@@ -27,7 +27,7 @@ from obstore.store import GCSStore, S3Store
 from pydantic import field_validator
 
 from syncd.clock import Clock
-from syncd.errors import AccessError, SyncdError, TargetError, TaskError, TransientError
+from syncd.errors import AccessError, SyncdError, TargetError, TaskError, TransientError, discreet
 from syncd.fields import Concurrency, Duration, Fields
 from syncd.model import Stat
 from syncd.retry import Retry
@@ -307,7 +307,7 @@ def eaten(rule: str, prefixes: Sequence[str], own: str) -> Iterator[Finding]:
 def _translate(error: Exception, place: str, key: str | None, hint: str) -> SyncdError:
     """The one place where obstore's errors become ours. `key` None: the call was about the whole place."""
     where = f"{place}: {key}" if key else place
-    text, _, debug = str(error).partition("\n\nDebug source:")
+    text, _, debug = discreet(str(error)).partition("\n\nDebug source:")
     if isinstance(error, InvalidPathError):
         return TargetError(f"{place}: {_line(text)}; syncd never writes such a name: remove that object")
     if isinstance(error, ValueError):

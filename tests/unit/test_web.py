@@ -12,12 +12,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
 from syncd.config.shape import Http
 from syncd.daemon import web
 from syncd.daemon.board import ConfigState, State
 from syncd.errors import CheckpointError, SyncdError
+from syncd.fields import Secret
 from syncd.keys import SIDE
 from syncd.model import Failure, Status
 from tests.fakes.board import HOSTILE, NOW, SECRET, FakeBoard, run, sample, view
@@ -29,7 +29,7 @@ Serving = Callable[..., AbstractContextManager[httpx.Client]]
 
 @contextmanager
 def serving(board: FakeBoard, *, username: str | None = None) -> Iterator[httpx.Client]:
-    http = Http(listen="127.0.0.1:0", username=username, password=SecretStr(PASSWORD) if username else None)
+    http = Http(listen="127.0.0.1:0", username=username, password=Secret(PASSWORD) if username else None)
     server = web.serve(board, http)
     try:
         with httpx.Client(base_url="http://{}:{}".format(*server.address), timeout=20) as client:
@@ -121,7 +121,7 @@ def test_a_name_nobody_knows_is_no_traceback() -> None:
 def test_only_an_open_door_to_the_network_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "syncd.web"):
         web.serve(sample(), Http(listen="127.0.0.1:0")).stop()
-        web.serve(sample(), Http(listen="0.0.0.0:0", username="ada", password=SecretStr(PASSWORD))).stop()
+        web.serve(sample(), Http(listen="0.0.0.0:0", username="ada", password=Secret(PASSWORD))).stop()
         assert caplog.messages == []
         web.serve(sample(), Http(listen="0.0.0.0:0")).stop()
     assert "http.password" in caplog.text
