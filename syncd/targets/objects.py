@@ -313,8 +313,8 @@ def _translate(error: Exception, place: str, key: str | None, hint: str) -> Sync
     if isinstance(error, ValueError):
         return TaskError(f"{place}: {key!r} can't be the name of an object: {_line(text)}")
     if "credential provider" in text:
-        told = _line(text.partition("credential provider: ")[2].partition(": ")[2]).rstrip(".")  # obstore puts the exception's name first
-        return AccessError(f"{place}: no credentials could be had: {told}. {hint}")
+        words = _line(text.partition("credential provider: ")[2].partition(": ")[2]).rstrip(".")  # obstore puts the exception's name first
+        return AccessError(f"{place}: no credentials could be had: {words}. {hint}")
     if refused := _REFUSED.search(text):
         return _answered(f"{place}: {refused[1]}", 200, refused[3], refused[2], hint)
     if status := _STATUS.search(text):
