@@ -19,7 +19,7 @@ from obstore.store import S3Store
 from pydantic import model_validator
 
 from syncd.clock import SECOND, Clock, parse_time, to_datetime
-from syncd.errors import AccessError, TargetError
+from syncd.errors import AccessError, TargetError, discreet
 from syncd.fields import Secret
 from syncd.targets.base import Finding, Sign, Version
 from syncd.targets.objects import ObjectConfig, ObjectTarget, Vendor, checked_endpoint, eaten
@@ -69,7 +69,7 @@ class Config(ObjectConfig):
             raise ValueError("give either static keys or a `profile` / `role_arn`, not both")
         if self.kms_key_id and self.sse == "AES256":
             raise ValueError("`kms_key_id` needs `sse: aws:kms`")
-        if self.storage_class in {"GLACIER", "DEEP_ARCHIVE"}:
+        if self.storage_class in _ARCHIVES:
             raise ValueError(
                 f"`storage_class` {self.storage_class} can't be read back at once: take GLACIER_IR, or a lifecycle rule for old versions"
             )
@@ -189,12 +189,12 @@ def _inspect(config: Config, clock: Clock) -> Iterator[Finding]:
                 except ClientError as error:
                     answer, code = {}, error.response.get("Error", {}).get("Code", "no reason")
                     if code != none:
-                        message = f"{call.removeprefix('get_').replace('_', ' ')}: can't be asked for ({code})"
+                        message = f"{call.removeprefix('get_').replace('_', ' ')}: can't be asked for ({discreet(code)})"
                         yield Finding(Sign.ADVICE, message, f"allow {permission}")
                         continue
                 yield from judge(answer, config)
     except (BotoCoreError, LookupError) as error:
-        yield Finding(Sign.ADVICE, f"how the bucket is set up can't be asked for: {error}")
+        yield Finding(Sign.ADVICE, f"how the bucket is set up can't be asked for: {discreet(str(error))}")
 
 
 def _versions(config: Config, clock: Clock, path: str) -> Iterator[Version]:
