@@ -99,6 +99,22 @@ def edit(change: Callable[[bytes], bytes]) -> Act:
     return act
 
 
+def slowly(seconds: float) -> Act:
+    """Forward, and hand the answer over in drops that take so long in all."""
+    return lambda _request, forward: dataclasses.replace(forward(), lasting=seconds)
+
+
+class Stale:
+    """`Fault(stale)`: what the same question was answered with before, as a replica that lags does. Asked for the first time, the truth."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, Answer] = {}
+
+    def __call__(self, request: Request, forward: Callable[[], Answer]) -> Answer:
+        now = forward()
+        return now if request.method != "GET" else self._before.setdefault(request.target, now)
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """When to do `act`: on requests of `method` (any when empty) in whose path and query (decoded) the regex `path` is found, from the `nth` such
@@ -180,6 +196,12 @@ class FaultProxy:
         """Everything seen so far, in the order of the answers."""
         with self._lock:
             return tuple(self._seen)
+
+    @property
+    def fired(self) -> int:
+        """How often any fault of the plan acted."""
+        with self._plan.lock:
+            return sum(planned.fired for planned in self._plan.planned)
 
     def count(self, method: str = "", path: str = "") -> int:
         """How many requests of this method have the regex in their decoded path and query."""

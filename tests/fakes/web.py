@@ -22,6 +22,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qsl
 
+_DROPS = 20  # that a slow body comes in
+
 
 class Drop(Exception):  # noqa: N818 - an instruction to the server, not a fault
     """Raised by a handler: reset the connection and answer nothing."""
@@ -57,12 +59,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One whole answer. `cut`: promise the whole body, send only so many bytes of it, then reset the connection."""
+    """One whole answer. `cut`: promise the whole body, send only so many bytes of it, then reset the connection; `lasting`: seconds it takes."""
 
     status: int = 200
     body: bytes = b""
     headers: Sequence[tuple[str, str]] = ()
     cut: int | None = None
+    lasting: float = 0.0
 
 
 @dataclass(slots=True)
@@ -150,7 +153,11 @@ class _Handler(BaseHTTPRequestHandler):
         reason = self.responses.get(answer.status, ("Unknown", ""))[0]
         head = f"HTTP/1.1 {answer.status} {reason}\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers) + "\r\n"
         body = b"" if self.command == "HEAD" else answer.body[: answer.cut]
-        self.connection.sendall(head.encode("latin-1") + body)
+        self.connection.sendall(head.encode("latin-1"))
+        drop = max(1, len(body) // _DROPS) if answer.lasting else len(body) + 1
+        for start in range(0, len(body), drop):
+            time.sleep(answer.lasting / _DROPS)
+            self.connection.sendall(body[start : start + drop])
         if answer.cut is not None:
             self._reset()
 

@@ -1,0 +1,163 @@
+"""What must hold when nothing is wrong any more: everything is there, whole, told, and nothing else was touched."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tests.live.backup import exactly
+from tests.live.compare import differences
+from tests.soak.places import tasks
+from tests.soak.studio import Studio
+from tests.soak.syncds import SYNCS, Home, Mortal, Steady, Violation
+
+World = dict[str, dict[int, Any]]
+_TRIES = 4
+
+
+@dataclass
+class Moments:
+    """What stood when, as one syncd told it. untold: what no feed tells of, since the Checkpoint that would have was lost."""
+
+    untold: dict[str, set[tuple[str, str]]] = field(default_factory=lambda: {sync: set() for sync in SYNCS})
+    then: list[tuple[str, World]] = field(default_factory=list)
+
+
+def check_mortal(mortal: Mortal, studio: Studio, moments: Moments, chance: Random, *, harmed: bool) -> None:
+    """One Run, or what else a person would do about the harm, makes everything right; then nothing is left to do. harmed: tampered with, or edited
+    in a way that no Run but a full one sees.
+    """
+    home = mortal.home
+    for sync in SYNCS:
+        before = tasks(home.places[sync].files())
+        report = _sync(mortal, sync)
+        changed = {key for key, data in tasks(home.places[sync].files()).items() if before.get(key) != data}
+        if report["written"] + report["healed"] < len(changed):
+            raise Violation(f"{home.name} {sync}: {len(changed)} files changed, the Report tells of fewer: {report}")
+        if harmed or mortal.spoilt:
+            _mend(mortal, sync, chance)
+        _verified(home, sync)
+        _, (idle,), _ = home.run("sync", sync)
+        if (idle["status"], idle["written"], idle["trashed"], idle["failed"], idle["target_requests"]) != ("ok", 0, 0, [], 0):
+            raise Violation(f"{home.name} {sync}: a Run with nothing to do did something: {idle}")
+        if mortal.spoilt:
+            moments.untold[sync] |= {(key, _digest(data)) for key, data in tasks(home.places[sync].files()).items()}
+    mortal.spoilt = False
+    check_places(home, studio, moments)
+
+
+def check_steady(steady: Steady, studio: Studio, moments: Moments, chance: Random, *, silent: bool) -> None:
+    """The same beside the running daemon; and what stood at an earlier calm point can still be had."""
+    steady.wait_well(full=silent)
+    for sync in SYNCS:
+        _verified(steady.home, sync)
+    check_places(steady.home, studio, moments)
+    sync = chance.choice(SYNCS)
+    if moments.then:
+        at, world = chance.choice(moments.then)
+        _equal(f"{sync} as of {at}", _restored(steady.home, sync, "--at", at), world)
+    moments.then.append((time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 1)), studio.truth()))
+    time.sleep(1.1)
+
+
+def _sync(mortal: Mortal, sync: str, *words: str) -> dict[str, Any]:
+    """A Run that ends well, if need be with a new Checkpoint and a person's word; all Reports added up."""
+    home, sums = mortal.home, {"written": 0, "healed": 0}
+    for _ in range(_TRIES):
+        code, lines, stderr = home.run("rebuild") if mortal.lost else home.run("sync", sync, *words)
+        for line in lines:
+            if line["sync"] == sync:
+                sums = {name: sums[name] + line[name] for name in sums}
+                if line["status"] == "guarded":
+                    words = ("--confirm-deletes", line["plan_id"])
+        if not code and not mortal.lost:
+            return lines[-1] | sums
+        foreign = "of another Checkpoint" in stderr and mortal.spoilt
+        words = ("--take-over",) if foreign else words
+        mortal.lost = "syncd rebuild" in stderr and not foreign
+    raise Violation(f"{home.name} {sync}: no Run ends well, although nothing is wrong any more: {code} {lines} {stderr}")
+
+
+def _mend(mortal: Mortal, sync: str, chance: Random) -> None:
+    """By a full Run, or by verifying and repairing; orphans by the latter alone."""
+    if mortal.spoilt or chance.random() < 0.5:
+        _sync(mortal, sync, "--full")
+    words: tuple[str, ...] = ()
+    for _ in range(_TRIES):
+        code, lines, _ = mortal.home.run("verify", sync, "--read-data", "--source", "--repair", *words)
+        if not code:
+            return
+        plans = [found for line in lines if (repair := line.get("repair")) for found in (repair["plan_id"], repair["run"].get("plan_id")) if found]
+        words = ("--confirm-deletes", plans[0]) if plans else ()
+        if len(plans) == 1 and any(line.get("repair", {}).get("run", {}).get("plan_id") for line in lines):
+            _sync(mortal, sync)
+    raise Violation(f"{mortal.home.name} {sync}: it can't be mended: {code} {lines}")
+
+
+def _verified(home: Home, sync: str) -> None:
+    code, lines, stderr = home.run("verify", sync, "--read-data", "--source")
+    if code:
+        raise Violation(f"{home.name} {sync}: not right: {lines} {stderr}")
+
+
+def check_places(home: Home, studio: Studio, moments: Moments) -> None:
+    """Each place holds, restored, what the Source has; its trash what was deleted; its feed tells of all."""
+    world = studio.truth()
+    for sync in SYNCS:
+        files = home.places[sync].files()
+        _equal(f"{home.name} {sync}", _restored(home, sync), world)
+        _told(home, sync, files, studio, moments.untold[sync])
+        litter = [key for key in files if key.startswith("_syncd/") and key != "_syncd/owner.json" and not key.startswith("_syncd/changes/")]
+        if litter:
+            raise Violation(f"{home.name} {sync}: left behind: {litter}")
+    strange = [path.name for path in (home.folder / "tmp").iterdir()]
+    if strange:
+        raise Violation(f"{home.name}: temporary files left behind: {strange}")
+
+
+def _told(home: Home, sync: str, files: dict[str, bytes], studio: Studio, untold: set[tuple[str, str]]) -> None:
+    _, lines, _ = home.run("changes", sync)
+    put = {(line["key"], line["digest"]) for line in lines if line["op"] == "put"} | untold
+    for key, data in tasks(files).items():
+        if (key, _digest(data)) not in put:
+            raise Violation(f"{home.name} {sync}: no feed tells the put of {key}")
+    trash = {key.rpartition("/")[2]: data for key, data in files.items() if "/_trash/" in key}
+    for line in lines:
+        if line["op"] not in {"trash", "delete"} or line["task"] is None:
+            continue
+        asked = {(line["project"], line["task"]), (line["project"], None)} & studio.deleted
+        if not asked and line["why"] != "healed":
+            raise Violation(f"{home.name} {sync}: deleted, and nobody asked the Source to: {line}")
+        if _digest(trash.get(f"{line['task']}.{line['digest'][:12]}.json", b"")) != line["digest"]:
+            raise Violation(f"{home.name} {sync}: deleted, and not in the trash: {line}")
+
+
+def _restored(home: Home, sync: str, *words: str) -> World:
+    folder = home.folder / "again"
+    shutil.rmtree(folder, ignore_errors=True)
+    code, lines, stderr = home.run("restore", sync, "--to-folder", str(folder), *words)
+    failed = [each for line in lines for each in line["failed"] if each["task"] is not None or not words]  # earlier settings are kept by no rule
+    if failed or code not in ({0, 3} if words else {0}):
+        raise Violation(f"{home.name} {sync}: not restored {words}: {lines} {stderr}")
+    found: World = {}
+    for key, path in {str(path.relative_to(folder)): path for path in folder.rglob("[0-9]*.json")}.items():
+        project, _, name = key.partition("/")
+        found.setdefault(project, {})[int(Path(name).stem)] = exactly(path.read_text())
+    return found
+
+
+def _equal(what: str, found: World, world: World) -> None:
+    """Projects without tasks aside."""
+    here, there = ({project: bodies for project, bodies in each.items() if bodies} for each in (found, world))
+    different = list(differences(there, here))
+    if different:
+        raise Violation(f"{what} is not what the Source has (first: Source, second: backup): " + "\n".join(different[:10]))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
