@@ -123,6 +123,7 @@ def test_without_a_terminal_what_is_missing_is_named(tmp_path: Path) -> None:
         result = quietly(tmp_path, *words)
         assert (result.returncode, result.stderr.splitlines()[-1]) == (2, f"Error: Invalid value: {needed} is needed: there is no terminal to ask on")
         words += [needed, given]
+    assert "--token-file or --token-env is needed" in quietly(tmp_path, "--source", "label_studio", "--url", "http://127.0.0.1:9").stderr
     assert "known: label_studio" in quietly(tmp_path, "--source", "label_studoi").stderr
     assert list(tmp_path.iterdir()) == []
 
