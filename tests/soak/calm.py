@@ -17,7 +17,7 @@ from tests.soak.studio import Studio
 from tests.soak.syncds import SYNCS, Home, Mortal, Steady, Violation
 
 World = dict[str, dict[int, Any]]
-_TRIES = 4
+_TRIES = 6
 
 
 @dataclass
@@ -33,20 +33,22 @@ def check_mortal(mortal: Mortal, studio: Studio, moments: Moments, chance: Rando
     in a way that no Run but a full one sees.
     """
     home = mortal.home
-    for sync in SYNCS:
-        before = tasks(home.places[sync].files())
-        report = _sync(mortal, sync)
-        changed = {key for key, data in tasks(home.places[sync].files()).items() if before.get(key) != data}
-        if report["written"] + report["healed"] < len(changed):
-            raise Violation(f"{home.name} {sync}: {len(changed)} files changed, the Report tells of fewer: {report}")
-        if harmed or mortal.spoilt:
-            _mend(mortal, sync, chance)
-        _verified(home, sync)
-        _, (idle,), _ = home.run("sync", sync)
-        if (idle["status"], idle["written"], idle["trashed"], idle["failed"], idle["target_requests"]) != ("ok", 0, 0, [], 0):
-            raise Violation(f"{home.name} {sync}: a Run with nothing to do did something: {idle}")
-        if mortal.spoilt:
-            moments.untold[sync] |= {(key, _digest(data)) for key, data in tasks(home.places[sync].files()).items()}
+    before = {sync: tasks(place.files()) for sync, place in home.places.items()}
+    told = _sync(mortal)
+    for sync, place in home.places.items():
+        changed = {key for key, data in tasks(place.files()).items() if before[sync].get(key) != data}
+        if told[sync] < len(changed):
+            raise Violation(f"{home.name} {sync}: {len(changed)} files changed, the Reports tell of {told[sync]}")
+    if harmed or mortal.spoilt:
+        _mend(mortal, chance)
+    _verified(home)
+    _, idle, _ = home.run("sync")
+    for report in idle:
+        if (report["status"], report["written"], report["trashed"], report["failed"], report["target_requests"]) != ("ok", 0, 0, [], 0):
+            raise Violation(f"{home.name}: a Run with nothing to do did something: {report}")
+    if mortal.spoilt:
+        for sync, place in home.places.items():
+            moments.untold[sync] |= {(key, _digest(data)) for key, data in tasks(place.files()).items()}
     mortal.spoilt = False
     check_places(home, studio, moments)
 
@@ -54,8 +56,7 @@ def check_mortal(mortal: Mortal, studio: Studio, moments: Moments, chance: Rando
 def check_steady(steady: Steady, studio: Studio, moments: Moments, chance: Random, *, silent: bool) -> None:
     """The same beside the running daemon; and what stood at an earlier calm point can still be had."""
     steady.wait_well(full=silent)
-    for sync in SYNCS:
-        _verified(steady.home, sync)
+    _verified(steady.home)
     check_places(steady.home, studio, moments)
     sync = chance.choice(SYNCS)
     if moments.then:
@@ -65,44 +66,44 @@ def check_steady(steady: Steady, studio: Studio, moments: Moments, chance: Rando
     time.sleep(1.1)
 
 
-def _sync(mortal: Mortal, sync: str, *words: str) -> dict[str, Any]:
-    """A Run that ends well, if need be with a new Checkpoint and a person's word; all Reports added up."""
-    home, sums = mortal.home, {"written": 0, "healed": 0}
+def _sync(mortal: Mortal, *words: str) -> dict[str, int]:
+    """Runs that end well, if need be with a new Checkpoint and a person's word; how many files each Sync says it put."""
+    home, told, waiting = mortal.home, dict.fromkeys(SYNCS, 0), [("sync", *words)]
     for _ in range(_TRIES):
-        code, lines, stderr = home.run("rebuild") if mortal.lost else home.run("sync", sync, *words)
+        code, lines, stderr = home.run("rebuild") if mortal.lost else home.run(*waiting.pop())
         for line in lines:
-            if line["sync"] == sync:
-                sums = {name: sums[name] + line[name] for name in sums}
-                if line["status"] == "guarded":
-                    words = ("--confirm-deletes", line["plan_id"])
-        if not code and not mortal.lost:
-            return lines[-1] | sums
-        foreign = "of another Checkpoint" in stderr and mortal.spoilt
-        words = ("--take-over",) if foreign else words
-        mortal.lost = "syncd rebuild" in stderr and not foreign
-    raise Violation(f"{home.name} {sync}: no Run ends well, although nothing is wrong any more: {code} {lines} {stderr}")
+            told[line["sync"]] += line["written"] + line["healed"]
+        if mortal.spoilt and "of another Checkpoint" in stderr:  # its own name is another one now: a person says that it is the same
+            mortal.lost, waiting = False, [("sync", sync, "--take-over") for sync in SYNCS]
+            continue
+        mortal.lost = "syncd rebuild" in stderr
+        waiting += [("sync", line["sync"], "--confirm-deletes", line["plan_id"]) for line in lines if line["status"] == "guarded"]
+        if not code and not mortal.lost and not waiting:
+            return told
+        waiting = waiting or [("sync", *words)]
+    raise Violation(f"{home.name}: Runs do not end well, although nothing is wrong any more: {code} {lines} {stderr}")
 
 
-def _mend(mortal: Mortal, sync: str, chance: Random) -> None:
-    """By a full Run, or by verifying and repairing; orphans by the latter alone."""
+def _mend(mortal: Mortal, chance: Random) -> None:
+    """By a full Run and by verifying and repairing, or by the latter alone."""
     if mortal.spoilt or chance.random() < 0.5:
-        _sync(mortal, sync, "--full")
-    words: tuple[str, ...] = ()
+        _sync(mortal, "--full")
+    words: list[list[str]] = [[]]
     for _ in range(_TRIES):
-        code, lines, _ = mortal.home.run("verify", sync, "--read-data", "--source", "--repair", *words)
+        code, lines, stderr = mortal.home.run("verify", "--read-data", "--source", "--repair", *(words.pop() if words else []))
         if not code:
             return
-        plans = [found for line in lines if (repair := line.get("repair")) for found in (repair["plan_id"], repair["run"].get("plan_id")) if found]
-        words = ("--confirm-deletes", plans[0]) if plans else ()
-        if len(plans) == 1 and any(line.get("repair", {}).get("run", {}).get("plan_id") for line in lines):
-            _sync(mortal, sync)
-    raise Violation(f"{mortal.home.name} {sync}: it can't be mended: {code} {lines}")
+        repairs = [(line["sync"], line["repair"]) for line in lines if "repair" in line]
+        words = [[sync, "--confirm-deletes", repair["plan_id"]] for sync, repair in repairs if repair["plan_id"]]
+        if any(repair["run"].get("plan_id") for _, repair in repairs):
+            _sync(mortal)
+    raise Violation(f"{mortal.home.name}: it can't be mended: {code} {lines} {stderr}")
 
 
-def _verified(home: Home, sync: str) -> None:
-    code, lines, stderr = home.run("verify", sync, "--read-data", "--source")
+def _verified(home: Home) -> None:
+    code, lines, stderr = home.run("verify", "--read-data", "--source")
     if code:
-        raise Violation(f"{home.name} {sync}: not right: {lines} {stderr}")
+        raise Violation(f"{home.name}: not right: {lines} {stderr}")
 
 
 def check_places(home: Home, studio: Studio, moments: Moments) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
+import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -1114,3 +1117,21 @@ def test_what_was_told_and_is_recorded_is_not_remembered(studio: StandIn, follow
         reading = label_studio_reading.Reading(cast("Any", follower.source)._api, follower.collection.id, follower.known, pool, 1)
         for _ in reading.full(None):
             assert len(reading._told) <= 1500
+
+
+def test_a_source_for_each_run_leaves_no_trust_store_behind(studio: StandIn, cats: Project) -> None:
+    """httpx keeps a closed client for the garbage collector, which a daemon's Runs seldom wake: 0.8 MB for each Run."""
+
+    def stores() -> int:
+        return sum(isinstance(thing, ssl.SSLContext) for thing in gc.get_objects())
+
+    gc.disable()
+    try:
+        counts = []
+        for _ in range(5):
+            with closing(label_studio.open(settings_of(studio.url, studio.token), {}, TestClock(START))) as source:
+                assert source.collections()
+            counts.append(stores())
+        assert counts[0] == counts[-1]
+    finally:
+        gc.enable()
