@@ -159,7 +159,9 @@ def _show(call: Call, sync: str, to: str, done: Sequence[Restored], *, told: boo
             for remark, count in restored.remarks.items():
                 say(fold(f"  {clean(restored.project)}: {count:,} {clean(remark)}"))
         if told:
-            say(fold("Made anew by the server, as no import takes them: " + "; ".join(f"of {kind} {names}" for kind, names in LOST.items())))
+            say("  made anew by the server, as no import takes them:")
+            for kind, names in LOST.items():
+                say(fold(f"    {kind}: {', '.join(names.split())}", indent="      "))
         say(f"{'ids' if told else 'files'}: {clean(to)}")
         if failed:
             say(paint(f"{len(failed):,} not restored, or not as they were:", "failed"))

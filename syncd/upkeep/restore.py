@@ -58,9 +58,10 @@ class Restored:
         """Count what can't be as it was."""
         self.remarks[what] = self.remarks.get(what, 0) + count
 
-    def progress(self, done: int, total: int | None = None) -> Progress:
-        """For a bar."""
-        return Progress(self.project, self.title, total, done, done, len(self.failed), self.size)
+    def progress(self, done: int, total: int | None = None, what: str = "") -> Progress:
+        """For a bar; each `what` gets one of its own."""
+        title = self.title or self.project
+        return Progress(f"{self.project}{what}", f"{what} {title}".strip(), total, done, done, len(self.failed), self.size)
 
 
 def to_folder(

@@ -33,6 +33,7 @@ IDS = "ids.ndjson"
 """The id map in the work folder: a line for each restored task, `{"project", "task", "new_project", "new_task"}`."""
 _MOST_TASKS = 500  # larger imports may lose annotations (1.23.2 on SQLite)
 _MOST_BYTES = 8_000_000
+_FEW = 100  # tasks asked for by id
 _TRIES = 2
 _TROUBLE = 20  # failures in a row that are no single task's fault any more
 _SETTLE = (0.5, 1.0, 2.0, 4.0)  # seconds between looks for what a server may still be committing
@@ -77,11 +78,11 @@ class _Project:
             on_progress(self._done.progress(first, len(self._staged)))
         for number, refusal in self._refused().items():
             self._done.fail(rows.task_id(self._staged.body(number)), refusal["why"])
-        if self._staged.drafts or self._doubts():
-            self._mend()
+        self._remove_doubles()
+        self._make_drafts()
         self._name()
         self._remove_twins()
-        self._compare(lambda count: on_progress(self._done.progress(count, len(self._staged))))
+        self._compare(lambda count: on_progress(self._done.progress(count, len(self._staged), "reading back")))
 
     def ids(self) -> Iterator[dict[str, object]]:
         """The id map."""
@@ -222,23 +223,33 @@ class _Project:
         known = self._ids.get([str(task["id"]) for task in page])
         return [(task, int(known[id_]) if (id_ := str(task["id"])) in known else None) for task in page]
 
-    def _doubts(self) -> set[bytes]:
-        """Of all that was ever sent without a certain answer."""
-        entries, found = self._journal.entries, set[bytes]()
+    def _doubts(self) -> tuple[set[bytes], int]:
+        """Of all that was ever sent without a certain answer; all of it has a greater new id than this."""
+        entries, found, after = self._journal.entries, set[bytes](), self._last
         for entry, following in zip(entries, [*entries[1:], {}], strict=True):
             if "begin" in entry and following.get("looked", True):
                 found.update(data_digest(self._staged.body(number)) for number in range(entry["begin"], entry["end"]))
-        return found
+                after = min(after, entry["after"])
+        return found, after
 
-    def _mend(self) -> None:
-        """Remove what a server made twice, since an answer got lost; make the drafts that are missing."""
-        doubts = self._doubts()
-        for page in self._server.bodies(self._id):
-            for task, number in self._paired(page):
+    def _remove_doubles(self) -> None:
+        """What a server took twice, since an answer got lost."""
+        doubts, after = self._doubts()
+        for task in self._unknown(after) if doubts else ():
+            if data_digest(task) in doubts:
+                self._server.remove_tasks([task["id"]])
+
+    def _make_drafts(self) -> None:
+        """Those that are missing: no import takes drafts."""
+        lines = dict.fromkeys(self._staged.drafts, -1)
+        for entry in self._journal.entries:
+            took = entry.get("took", ())
+            lines |= {entry["first"] + at: new for at, new in enumerate(took) if entry["first"] + at in lines}
+        ids = sorted(new for new in lines.values() if new >= 0)
+        for start in range(0, len(ids), _FEW):
+            for task, number in self._paired(self._server.some(self._id, ids[start : start + _FEW])):
                 if number is not None:
                     self._drafts(self._staged.body(number), task)
-                elif data_digest(task) in doubts:
-                    self._server.remove_tasks([task["id"]])
 
     def _drafts(self, body: Body, task: Body) -> None:
         there: set[object] = set()
@@ -272,7 +283,7 @@ class _Project:
 
     def _compare(self, tell: Callable[[int], None]) -> None:
         """Read everything back; whatever differs is a failure."""
-        settings, doubts, count = self._server.project(self._id) or {}, self._doubts(), 0
+        settings, (doubts, _), count = self._server.project(self._id) or {}, self._doubts(), 0
         for name in ("title", *self._server.settable):
             wanted = self._staged.settings.get(name)
             if wanted is not None and not same(settings.get(name), wanted):

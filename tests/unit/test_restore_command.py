@@ -170,7 +170,7 @@ class TestLabelStudio:
         assert (result.exit_code, TOKEN in result.output) == (0, False)
         project = next(iter(server.tasks))
         assert result.stdout.splitlines()[1].split()[:4] == ["12", "Project", "12", project]
-        for said in ("1 annotations of x@y.z are by me@example.com now", "ids: restore-cats/ids.ndjson", "of annotations id task project unique_id"):
+        for said in ("1 annotations of x@y.z are by me@example.com now", "ids: restore-cats/ids.ndjson", "annotations: id, task, project, unique_id"):
             assert said in result.stdout
         assert len((desk.folder / "restore-cats" / "ids.ndjson").read_text().splitlines()) == 5
         (told,) = desk.objects("restore", "cats", "--to-label-studio", "http://x", "--token-file", "token")
