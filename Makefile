@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo test test-live bench lint schema clean
+.PHONY: run demo test test-live soak bench lint schema clean
 
 run: $(VENV)/installed
 	@$(BIN)/python config/sample/demo.py
@@ -27,6 +27,11 @@ test-live: $(VENV)/tests-installed
 	bash .ci/tools
 	bash .ci/label-studio
 	SYNCD_LIVE=1 SYNCD_KILLS=100 $(BIN)/pytest tests/live tests/deploy tests/contract/test_crash.py --timeout 900
+
+SECONDS ?= 300
+soak: $(VENV)/tests-installed
+	bash .ci/label-studio
+	$(BIN)/python -m tests.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/bench-installed
 	bash .ci/label-studio

@@ -31,7 +31,7 @@ from tests.soak.syncds import SYNCS, Mortal, Steady, Violation, home
 from tests.soak.trouble import Disk, Network, Token
 
 STORM = 30.0  # seconds between two calm points
-MORE_MEMORY, MOST_MEMORY = 60_000, 400_000  # KiB: that the daemon may grow by; that any syncd may ever have
+MORE_MEMORY, MOST_MEMORY = 40_000, 300_000  # KiB: that the daemon may grow by; that any syncd may ever have
 MORE_HANDLES, MORE_THREADS = 12, 14  # a Run that goes on holds some
 OUTSIDE = {"canary.txt": b"not syncd's", "mortal.json": b"{}", "mortal-2/1/1.json": b"{}", "steadyx/1/1.json": b"{}"}
 
