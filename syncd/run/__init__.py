@@ -58,8 +58,11 @@ def _moved(job: Job) -> bool:
 
 
 def unsure(job: Job) -> bool:
-    """Whether the last Run was killed or failed: it may have put files that neither an Entry nor a feed tells of."""
-    return any(run.status in {None, Status.FAILED} for run in job.checkpoint.runs(job.name, 1))
+    """Whether an earlier Run may have put files that neither an Entry nor a feed tells of: the last one was killed or failed, or the Checkpoint that
+    knew of it was lost.
+    """
+    last = job.checkpoint.runs(job.name, 1)
+    return not last or last[0].status in {None, Status.FAILED}
 
 
 def run_sync(
@@ -217,15 +220,14 @@ def _back_up(run: _Run, collection: Collection, state: CollectionState | None) -
 def _keep_settings(run: _Run, state: CollectionState) -> CollectionState:
     """`_project.json`, put when it differs from what was put last, and recorded after it (I1). A full Run looks at the file itself."""
     job, project = run.job, state.collection.id
-    if run.report.kind is Kind.FULL:
-        run.place.claim()
     try:
         file = encode.task_file(job.layout.settings(project), job.source.settings(state.collection))
-        listed = run.report.kind is Kind.FULL and run.listing(project).find([file.key])
-        right = bool(listed) and job.target.get(file.key) == file.data  # the Checkpoint may not know: it may be new
-        if file.digest == state.settings and (right or run.report.kind is not Kind.FULL):
+        if file.digest == state.settings and run.report.kind is not Kind.FULL:
             return state
         run.place.claim()
+        right = job.target.get(file.key) == file.data  # the Checkpoint may not know: it may be new, or wrong
+        if right and file.digest == state.settings:
+            return state
         if not right:
             job.target.put(file.key, file.data)
     except TaskError as error:

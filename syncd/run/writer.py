@@ -215,8 +215,6 @@ class Writer:
         adopted = action is Action.COMPARE and not outcome.put
         if not outcome.put and not (adopted and step.unsure):
             return []
-        if adopted and old is None:
-            why = Why.NEW
         put = Event(Op.PUT, why, project, step.task, step.file.digest, step.revision.last_activity, now)
         if old is None or not outcome.trashed:
             return [put]

@@ -35,6 +35,7 @@ def check_flips(rig: Rig, count: int) -> None:
     print("seed", seed)
     chance, path, owner = random.Random(seed), rig.state / "checkpoint.sqlite", rig.state.parent / "backup/_syncd/owner.json"
     sound, marker, before, outcomes = path.read_bytes(), owner.read_bytes(), stamps(rig), Counter[str]()
+    contents = rig.tasks()
     for _ in range(count):
         at, bit = chance.randrange(len(sound)), chance.randrange(8)
         spoilt = bytearray(sound)
@@ -43,8 +44,12 @@ def check_flips(rig: Rig, count: int) -> None:
             left.unlink()
         path.write_bytes(spoilt)
         owner.write_bytes(marker)
-        outcomes[_lived_through(rig, (Kind.FULL, Kind.INCREMENTAL), f"seed {seed}: byte {at}, bit {bit}")] += 1
-        assert before == stamps(rig), f"seed {seed}: byte {at}, bit {bit}: something right was put again"
+        kinds = (Kind.FULL, Kind.INCREMENTAL) if chance.random() < 0.5 else (Kind.INCREMENTAL, Kind.FULL)
+        outcomes[_lived_through(rig, kinds, f"seed {seed}: byte {at}, bit {bit}")] += 1
+        assert contents == rig.tasks(), f"seed {seed}: byte {at}, bit {bit}"
+        if kinds[0] is Kind.FULL:  # another Run lists nothing, so it puts again what it knows nothing of
+            assert before == stamps(rig), f"seed {seed}: byte {at}, bit {bit}: something right was put again"
+        before = stamps(rig)
     print(outcomes)
     assert outcomes["recognised"]
     assert outcomes["harmless"]

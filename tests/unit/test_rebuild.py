@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import shutil
 import sqlite3
@@ -20,6 +21,7 @@ from syncd.model import Kind, Status
 from syncd.targets import local
 from tests.fakes.flips import AT, check_flips, rebuild, stamps
 from tests.fakes.memory import SECOND, MemorySource
+from tests.fakes.mortal import Died, Life
 from tests.fakes.rig import Rig, TestClock
 from tests.fakes.tamper import quick_folder
 
@@ -58,6 +60,20 @@ def test_a_lost_one_costs_a_scan_and_no_put(rig: Rig) -> None:
     assert rebuild(rig) is None
     assert before == stamps(rig)
     assert Kind.INCREMENTAL is rig.run().kind
+
+
+def test_what_a_killed_run_had_told_the_lost_one_alone_stands_in_a_feed(rig: Rig, source: MemorySource) -> None:
+    """A machine dies in the middle of a long first Run, and takes the Checkpoint with it."""
+    source.add("3", 120)
+    with pytest.raises(Died):
+        rig.run(life=Life(70))
+    put = {key for key in rig.files() if key.startswith("3/")}
+    assert 0 < len(put) < 120
+    shutil.rmtree(rig.state)
+    rig.run(Kind.FULL, take_over=True)
+    told = {(line["key"], line["digest"]) for line in rig.feeds()}
+    files = {key: data for key, data in rig.files().items() if not key.startswith("_syncd/") and "/_trash/" not in key}
+    assert {(key, hashlib.sha256(data).hexdigest()) for key, data in files.items()} <= told
 
 
 def _truncated(path: Path) -> None:
