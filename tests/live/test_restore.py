@@ -114,6 +114,81 @@ def test_the_drill(server: LabelStudio, project: Project, empty: LabelStudio, tm
     assert len(Project(empty.api, new).ids()) == 35
 
 
+KINDS = """<View>
+  <Image name="image" value="$image"/>
+  <RectangleLabels name="box" toName="image"><Label value="Cat" background="red"/></RectangleLabels>
+  <PolygonLabels name="polygon" toName="image"><Label value="Cat"/></PolygonLabels>
+  <KeyPointLabels name="point" toName="image"><Label value="Eye"/></KeyPointLabels>
+  <EllipseLabels name="ellipse" toName="image"><Label value="Cat"/></EllipseLabels>
+  <BrushLabels name="brush" toName="image"><Label value="Sky"/></BrushLabels>
+  <Choices name="mood" toName="image" choice="multiple"><Choice value="good"/><Choice value="bad"/></Choices>
+  <Taxonomy name="tree" toName="image"><Choice value="Animal"><Choice value="Cat"/></Choice></Taxonomy>
+  <Rating name="stars" toName="image"/>
+  <Number name="count" toName="image"/>
+  <DateTime name="when" toName="image" only="date"/>
+  <TextArea name="notes" toName="image" perRegion="true"/>
+  <Relations><Relation value="near"/></Relations>
+</View>"""
+
+
+def every_kind() -> list[dict[str, Any]]:
+    """A result of each kind, as Label Studio's own page makes them."""
+
+    def region(name: str, kind: str, **value: Any) -> dict[str, Any]:
+        size = {"original_width": 640, "original_height": 480, "image_rotation": 0}
+        return {"id": f"r-{name}", "from_name": name, "to_name": "image", "type": kind, "origin": "manual", "value": value} | size
+
+    return [
+        region("box", "rectanglelabels", x=1.5, y=2, width=3, height=4, rotation=12.25, rectanglelabels=["Cat"]),
+        region("polygon", "polygonlabels", points=[[1, 2], [3.5, 4], [5, 6.125]], closed=True, polygonlabels=["Cat"]),
+        region("point", "keypointlabels", x=10, y=20, width=0.3, keypointlabels=["Eye"]),
+        region("ellipse", "ellipselabels", x=10, y=20, radiusX=3, radiusY=4.5, rotation=0, ellipselabels=["Cat"]),
+        region("brush", "brushlabels", format="rle", rle=[0, 0, 255, 16, 3], brushlabels=["Sky"]),
+        region("mood", "choices", choices=["good", "bad"]),
+        region("tree", "taxonomy", taxonomy=[["Animal", "Cat"]]),
+        region("stars", "rating", rating=4),
+        region("count", "number", number=2.5),
+        region("when", "datetime", datetime="2026-11-20"),
+        region("notes", "textarea", text=["a\u2028b", "\U0001f600"]) | {"id": "r-box"},
+        {"type": "relation", "from_id": "r-box", "to_id": "r-polygon", "direction": "right", "labels": ["near"]},
+    ]
+
+
+def test_every_kind_of_result_comes_back(server: LabelStudio, empty: LabelStudio, tmp_path: Path) -> None:
+    made = server.api.post("/api/projects/", {"title": "Every kind", "label_config": KINDS, "description": "every kind", "show_skip_button": False})
+    project, result = Project(server.api, int(made["id"])), every_kind()
+    prediction = {"result": result, "score": 0.25, "model_version": "m1"}
+    ids = project.add([{"data": {"image": "https://x/1.jpg"}, "annotations": [{"result": result}], "predictions": [prediction]} for _ in range(3)])
+    project.draft(ids[0], result=result)
+    backup = Backup(tmp_path, server, projects=[project.id])
+    backup.run()
+    code, (report,), stderr = run(restore(backup, empty, tmp_path / "work"))
+    assert not report["failed"], "\n".join(map(str, report["failed"]))
+    assert (code, stderr) == (0, "")
+    again = Backup(tmp_path / "again", empty, projects=[int(report["new_project"])])
+    again.run()
+    assert not list(differences(lasting(backup.tasks(project.id)), lasting(again.tasks(int(report["new_project"])))))
+    project.remove()
+
+
+def test_the_list_of_a_folder_is_what_its_own_page_imports(server: LabelStudio, project: Project, empty: LabelStudio, tmp_path: Path) -> None:
+    """As a file that somebody uploads."""
+    seed(project)
+    backup = Backup(tmp_path, server, projects=[project.id])
+    backup.run()
+    out = tmp_path / "out"
+    code, (report,), _ = run([sys.executable, "-m", "syncd", "restore", "live", "--json", "-c", backup.config, "--to-folder", out])
+    assert (code, report["tasks"]) == (0, 14)
+    fresh = empty.api.project("Uploaded")
+    with (out / str(project.id) / "tasks.json").open("rb") as file:
+        answer = empty.api.http.post(f"/api/projects/{fresh.id}/import", files={"file": ("tasks.json", file, "application/json")})
+    assert answer.status_code == 201, answer.text[:500]
+    told = answer.json()
+    assert (told["task_count"], told["annotation_count"], told["prediction_count"]) == (14, 10, 2)
+    assert [task["data"] for task in fresh.tasks()] == [task["data"] for task in project.tasks()]
+    fresh.remove()
+
+
 def test_killed_on_the_way_nothing_is_there_twice(server: LabelStudio, project: Project, empty: LabelStudio, tmp_path: Path) -> None:
     """Kills at moments of which each is likely to be in another phase; the first ones come while the server is busy with what was sent."""
     ids = project.add([sample(n, annotations=1 + n % 2, predictions=n % 2, filling="x" * 200) for n in range(2500)])
