@@ -160,7 +160,7 @@ class Http:
                 headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
                 if authorized and _origin(url) == _origin(str(self._base)):
                     headers["Authorization"] = self._auth.header(self._post)
-                with self._client.stream("GET", url, headers=headers) as response:
+                with self._exchange("GET", url, headers=headers) as response:
                     if not response.has_redirect_location:
                         yield from _pieces(response, where)
                         return
@@ -180,12 +180,18 @@ class Http:
         with self._lock:
             self.requests += 1
         where, content = f"{method} {self._base}{path}", bytearray()
-        with _translated(where), self._client.stream(method, path, **options) as response:
+        with _translated(where), self._exchange(method, path, **options) as response:
             for part in response.iter_bytes():
                 content += part
                 if limit is not None and len(content) > limit:
                     raise TaskError(f"{where}: an answer of more than {limit} bytes")
         return response, bytes(content)
+
+    @contextmanager
+    def _exchange(self, method: str, url: str, **options: Any) -> Iterator[httpx.Response]:
+        with self._client.stream(method, url, **options) as response:
+            yield response
+        del response.stream  # it holds the response: left alone, each waits with 10 KB for Python to look for cycles, which is rare
 
     def _judge(self, response: httpx.Response, content: bytes, *, absent: bool) -> Answer:
         """What a response is: an Answer, or the error its status and content stand for."""

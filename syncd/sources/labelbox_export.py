@@ -24,7 +24,7 @@ from syncd.sources.labelbox_api import LOG, Api, LimitError, Object, integer, pa
 FIRST_POLL, LONGEST_POLL = 0.2, 5.0  # seconds
 FIRST_TURN, LONGEST_TURN = 5.0, 60.0  # seconds between tries to start where no more may run
 HEADER_TRIES = 3
-FIRST_PAGE, LARGEST_PAGE = 1 << 16, 1 << 19  # bytes
+FIRST_PAGE, LARGEST_PAGE = 1 << 16, 1 << 18  # bytes
 _ENDED = frozenset({"FAILED", "CANCELED"})
 
 

@@ -29,8 +29,8 @@ def task_id(body: Mapping[str, object]) -> str | None:
 
 def last_activity(body: Mapping[str, object]) -> int | None:
     """Microseconds: `updated_at`, else `data_row.details.last_activity_at` (in an export only if its details were asked for)."""
-    stated = _time(body.get("updated_at"))
-    return stated if stated is not None else _time(part(part(body, "data_row"), "details").get("last_activity_at"))
+    stated = moment(body.get("updated_at"))
+    return stated if stated is not None else moment(part(part(body, "data_row"), "details").get("last_activity_at"))
 
 
 def created_at(body: Mapping[str, object]) -> int:
@@ -38,19 +38,14 @@ def created_at(body: Mapping[str, object]) -> int:
 
     Label Studio's flat exports name the annotation's time so, and Labelbox, which never reuses an id, names one only in some exports.
     """
-    return (_time(body.get("created_at")) or 0) if isinstance(body.get("data"), dict) else 0
+    return (moment(body.get("created_at")) or 0) if isinstance(body.get("data"), dict) else 0
 
 
 def counts(body: Mapping[str, object]) -> Counts:
     """One task with its annotations and predictions, where it lists them; Labelbox' labels of all projects are annotations, too."""
-    return Counts(1, _length(body.get("annotations")) + len(labels(body)), _length(body.get("predictions")))
-
-
-def labels(body: Mapping[str, object]) -> list[Mapping[str, object]]:
-    """Labelbox' labels of a data row, of all its projects."""
-    projects = part(body, "projects")
-    lists = (part(projects, project).get("labels") for project in projects)
-    return [label for found in lists if isinstance(found, list) for label in found if isinstance(label, dict)]
+    annotations, predictions = body.get("annotations"), body.get("predictions")
+    labels = sum(_length(part(projects, name).get("labels")) for name in projects) if (projects := part(body, "projects")) else 0
+    return Counts(1, _length(annotations) + labels, _length(predictions))
 
 
 def _length(value: object) -> int:
@@ -63,7 +58,8 @@ def part(body: Mapping[str, object], name: str) -> Mapping[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _time(value: object) -> int | None:
+def moment(value: object) -> int | None:
+    """Microseconds of a time as either of them writes it; None when it is none."""
     try:
         return parse_time(value) if isinstance(value, str) else None
     except (ValueError, OverflowError):

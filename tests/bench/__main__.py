@@ -18,6 +18,8 @@ from tests.bench import cases
 from tests.bench.cases import Row
 from tests.bench.process import ROOT
 
+_DEFAULT = ["rclone", "again", "memory", "labelbox"]
+
 
 def main() -> int:
     options = _options()
@@ -35,9 +37,11 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=int, default=10_000, help="of a first Run; memory is measured at so many and ten times as many")
+    parser.add_argument(
+        "--tasks", type=int, default=10_000, help="of a first Run; memory is measured at so many and ten times as many (Labelbox: twice)"
+    )
     parser.add_argument("--pairs", type=int, default=3, help="how often the two sides of a comparison take turns")
-    parser.add_argument("--only", nargs="+", choices=["rclone", "again", "memory", "live"], default=["rclone", "again", "memory"])
+    parser.add_argument("--only", nargs="+", choices=[*_DEFAULT, "live"], default=_DEFAULT)
     parser.add_argument("--live", action="store_true", help="also against the real Label Studio, once .ci/label-studio has installed it")
     parser.add_argument("--live-tasks", type=int, default=5_000)
     options = parser.parse_args()
@@ -51,10 +55,16 @@ def _cases(options: argparse.Namespace) -> Mapping[str, Callable[[Path], list[Ro
 
         return against_download(folder, options.live_tasks, options.pairs)
 
+    def first_run(folder: Path) -> list[Row]:
+        from tests.bench.labelbox import first_run
+
+        return first_run(folder, 2 * options.tasks, 20 * options.tasks, options.pairs)
+
     return {
         "rclone": lambda folder: cases.against_rclone(folder, options.tasks, options.pairs),
         "again": lambda folder: cases.nothing_changed(folder, options.tasks),
         "memory": lambda folder: cases.memory(folder, options.tasks, 10 * options.tasks),
+        "labelbox": first_run,
         "live": live,
     }
 

@@ -27,13 +27,18 @@ def config(folder: Path, source: Mapping[str, object], s3_url: str, prefix: str)
         "access_key_id": "a",
         "secret_access_key": "s",
     }
+    return config_into(folder, source, target, prefix)
+
+
+def config_into(folder: Path, source: Mapping[str, object], target: Mapping[str, object], name: str) -> Path:
+    """The same, into any Target."""
     content = {
         "sources": {"source": source},
         "targets": {"sink": target},
         "syncs": {"bench": {"source": "source", "target": "sink"}},
-        "state": str(folder / f"state-{prefix}"),
+        "state": str(folder / f"state-{name}"),
     }
-    path = folder / f"{prefix}.yaml"
+    path = folder / f"{name}.yaml"
     path.write_text(json.dumps(content))
     return path
 
