@@ -14,7 +14,8 @@ from syncd.sources.rows import part
 
 _SAME = ("row_data", "external_id", "media_type")
 _SHAPES = {"bounding_box": "bbox", "polygon": "polygon", "line": "line", "point": "point", "location": "location"}
-_KNOWN = frozenset({"objects", "classifications"})
+_KNOWN = ("classifications", "objects")
+_ABOUT = frozenset({"segments", "key_frame_feature_map"})  # about annotations, which stand elsewhere
 
 
 def data_row(body: Mapping[str, Any]) -> bytes:
@@ -37,8 +38,8 @@ def labels(body: Mapping[str, Any], project: str) -> tuple[bytes, int]:
     projects = part(body, "projects")
     for label in part(projects, project).get("labels") or () if project in projects else ():  # type: ignore[attr-defined]  # a list, in every export
         annotations = part(label, "annotations")
-        left += sum(bool(value) for name, value in annotations.items() if name not in _KNOWN)
-        for kind in sorted(_KNOWN):
+        left += sum(bool(value) for name, value in annotations.items() if name not in {*_KNOWN, *_ABOUT})
+        for kind in _KNOWN:
             for annotation in annotations.get(kind) or ():  # type: ignore[attr-defined]  # likewise
                 made = _object(annotation) if kind == "objects" else _classification(annotation)
                 lines.append(encode.dumps(made | home) if made else b"")

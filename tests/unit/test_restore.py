@@ -62,9 +62,13 @@ def folder(rig: Rig, path: Path, found: Sequence[Found] | None = None, *, force:
         return to_folder(look(rig, **question) if found is None else found, target, Layout(), same, force=force, on_progress=None)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_each_moment_of_many_weeks_comes_back_as_it_was(rig: Rig, source: MemorySource, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "key"), [(0, "{project}/{task}.json"), (1, "labels/p-{project}/{task}/t.json")])
+def test_each_moment_of_many_weeks_comes_back_as_it_was(rig: Rig, source: MemorySource, tmp_path: Path, seed: int, key: str) -> None:
     """Edits, new tasks, deletions, ids that come again, side files and Runs that change nothing; then every moment between two Runs."""
+    rig.rules = FOREVER | {"key": key}
+    rig.open_target = lambda: local.open(local.Config(type="local", path=tmp_path / "other"), rig.clock)
+    rig.state = tmp_path / "other state"
+    rig.run()
     chance, moments, count = random.Random(seed), list[tuple[int, dict[str, Any]]](), 5
     for week in range(30):
         rig.clock.micros += chance.randrange(DAY // 10, 3 * DAY)
