@@ -4,7 +4,8 @@ Refuses to lose the only copy of anything, to touch a file that syncd never writ
 - Before the Run each such task is noted as failing, and its Entry's Revision is made one that no Source has. Every Source reads failing tasks again,
   and a doubtful Entry is put again whatever its digest. Nothing is forgotten: a crash leaves tasks that the next Run of any kind mends (I1-I3).
 - Bytes of somebody else in a task's place are moved into the trash before that note: no put can lose them, nor take them for an earlier version.
-- Orphans go after the Run: what a killed Run put and this one recorded is none any more. Each is in the trash before it is deleted.
+- Orphans go after the Run: what a killed Run put and this one recorded is none any more. Each is gone from the Source, which is asked for exactly
+  that id, and in the trash before it is deleted (I4).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 from syncd import encode
 from syncd.checkpoint.base import Commit, Lease
 from syncd.errors import GuardTripped
-from syncd.model import Entry, Event, Failure, Kind, Op, Report, Why
+from syncd.model import Collection, Entry, Event, Failure, Kind, Op, Report, Why
 from syncd.plan import Missing, plan_id
 from syncd.run import run_sync
 from syncd.run.job import Job, OnProgress
@@ -43,7 +44,7 @@ class Repair:
 
 def repair(job: Job, lines: Iterable[VerifyLine], *, confirm_deletes: str = "", on_progress: OnProgress | None = None) -> Repair:
     """Mend what `verify` found. The job's Checkpoint must be open for writing. Raises what `run_sync` raises, and SourceError."""
-    mending = _Mending(job, confirm_deletes, {collection.id for collection in job.source.collections()})
+    mending = _Mending(job, confirm_deletes, {collection.id: collection for collection in job.source.collections()})
     for line in lines:
         mending.add(line)
     report = run_sync(job, kind=Kind.INCREMENTAL, confirm_deletes=confirm_deletes, on_progress=on_progress, around=mending.around)
@@ -53,7 +54,7 @@ def repair(job: Job, lines: Iterable[VerifyLine], *, confirm_deletes: str = "", 
 class _Mending:
     """shown: the Collections that the Source has."""
 
-    def __init__(self, job: Job, confirmed: str, shown: set[str]) -> None:
+    def __init__(self, job: Job, confirmed: str, shown: Mapping[str, Collection]) -> None:
         self._job, self._layout, self._confirmed, self._shown = job, job.layout, confirmed, shown
         self._again: defaultdict[str, list[VerifyLine]] = defaultdict(list)
         self._orphans: defaultdict[str, list[VerifyLine]] = defaultdict(list)
@@ -144,10 +145,21 @@ class _Mending:
         return self._layout.trash(line.project, line.task, digest, now)
 
     def _still_orphans(self, project: str, lines: Sequence[VerifyLine]) -> list[VerifyLine]:
-        """Those that the Run left without an Entry."""
+        """Those that the Run left without an Entry, and that the Source says are gone: a task that can't be read has no Entry either (I4)."""
         known, state = self._job.checkpoint.known(self._job.name, project), self._job.checkpoint.states(self._job.name).get(project)
-        held = {task for chunk in chunks(line.task for line in lines if line.task is not None) for task in known.entries(chunk)}
-        return [line for line in lines if (line.task not in held if line.task is not None else not (state and state.settings))]
+        orphans = [line for line in lines if line.task is None and not (state and state.settings)]
+        for chunk in chunks(line for line in lines if line.task is not None):
+            tasks = [line.task for line in chunk if line.task is not None]
+            held = known.entries(tasks)
+            unheld = [task for task in tasks if task not in held]
+            gone = self._job.source.confirm(self._shown[project], unheld) if project in self._shown else set(unheld)
+            orphans += [line for line in chunk if line.task in gone]
+            self.left += [
+                line._replace(why=f"{line.why}, and the Source doesn't say that it is gone")
+                for line in chunk
+                if line.task not in held and line.task not in gone
+            ]
+        return orphans
 
     def _may_go(self, orphans: Mapping[str, Sequence[VerifyLine]]) -> bool:
         """The Guard, for orphans: a Checkpoint that lost its Entries must not empty a place."""

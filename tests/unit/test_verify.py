@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,7 +14,7 @@ import pytest
 from syncd.checkpoint import sqlite
 from syncd.errors import SourceError
 from syncd.keys import SIDE
-from syncd.model import Status
+from syncd.model import Kind, Status
 from syncd.targets import local
 from syncd.upkeep.verify import DIFFERS, ERROR, EXTRA, MISSING, SAME, VerifyLine, verify
 from tests.fakes.memory import SECOND, MemorySource
@@ -278,6 +279,19 @@ class TestMended:
         assert desk.verify() == []
         assert 21 == len(desk.kept())
         assert 21 == sum(line["op"] == "trash" for line in desk.feeds())
+
+    def test_the_file_of_a_task_that_cannot_be_read_is_no_orphan(self, desk: Desk, source: MemorySource) -> None:
+        """The Checkpoint was lost, and the Source can't give this task now: its file is all there is."""
+        whole = desk.path("1/5.json").read_bytes()
+        source.world["1"].tasks["5"].poison = "unreadable"
+        shutil.rmtree(desk.state)
+        assert Status.PARTIAL is desk.run(Kind.FULL, take_over=True).status
+        done = desk.repair(desk.verify())
+        assert (0, True) == (done.trashed, "1/5.json" in {line.key for line in done.left})
+        assert whole == desk.path("1/5.json").read_bytes()
+        source.world["1"].tasks["5"].poison = ""
+        assert Status.OK is desk.repair(desk.verify()).report.status
+        assert desk.verify(read=EVERYTHING, source=True) == []
 
     def test_orphans_stay_where_deleted_tasks_are_kept(self, desk: Desk) -> None:
         """After the Checkpoint was lost nobody knows any more which of them a person wanted to keep."""
