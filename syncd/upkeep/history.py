@@ -17,17 +17,17 @@ from syncd.keys import Layout
 from syncd.targets.base import Target, Version, Versioned
 
 _DAY = 86400 * SECOND
-_LISTS = {"annotations": "annotation", "predictions": "prediction", "drafts": "draft", "labels": "label"}
-_OWNERS = {"projects": "project", "experiments": "model", "runs": "model run"}  # Labelbox: mappings by id, which hold labels
-_NOTHING = object()
-# what moves with an annotation, and is told only when it is all there is
+_PARTS = {"annotations": "annotation", "predictions": "prediction", "drafts": "draft", "labels": "label"}
+_INNER = ("projects", "experiments")  # Labelbox: labels stand somewhere in these
+# what moves with an annotation
 _FOLLOW = {"updated_at", "total_annotations", "cancelled_annotations", "total_predictions", "is_labeled", "annotations_ids"}
+_NOTHING = object()
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What differs in one part of a task. op: added, removed or changed; kind: annotation, prediction, draft, label, data, ...; by: e-mail or id of
-    who is said to have done it, of a removed part who had made it; at: as the task says it; fields: the names of what changed in it.
+    """What differs in one part of a task. op: added, removed or changed; kind: annotation, prediction, draft, label or field; by: e-mail or id of who
+    is named there, of a removed one who had made it; at: as the task says it; fields: the names of what changed in it.
     """
 
     op: str
@@ -75,39 +75,44 @@ def holders(target: Target, layout: Layout, task: str) -> list[str]:
 
 
 def compare(old: object, new: object) -> list[Change]:
-    """What changed from one document of a task to the next: parts that people make first, then data and other fields."""
-    before, after = dict(_parts(old)), dict(_parts(new))
-    users = [_mapping(each, "completed_by") for each in [*before.values(), *after.values()]]
-    people = {_text(user["id"]): user["email"] for user in users if {"id", "email"} <= user.keys()}  # `updated_by` is an id
+    """What changed from one document of a task to the next: parts that people make first, then other fields."""
+    before, after = _parts(old), _parts(new)
+    people = {}  # `updated_by` is an id
+    for part in [*before.values(), *after.values()]:
+        if isinstance(user := _mapping(part).get("completed_by"), Mapping) and user.get("email"):
+            people[_text(user.get("id"))] = _text(user["email"])
     changes = []
     for kind, id_ in dict.fromkeys([*after, *before]):
         was, now = before.get((kind, id_), _NOTHING), after.get((kind, id_), _NOTHING)
-        fields = _differing(was, now)
-        if fields is not None:
-            op = "added" if was is _NOTHING else "removed" if now is _NOTHING else "changed"
-            part = was if now is _NOTHING else now
-            changes.append(Change(op, kind, id_, _who(part, people), _when(part), fields if op == "changed" else ()))
-    telling = [change for change in changes if change.kind != "field" or change.id not in _FOLLOW]
-    return sorted(telling or changes, key=lambda change: change.kind in {"data", "field"})
+        if now is _NOTHING:
+            changes.append(Change("removed", kind, id_, *_who_and_when(was, people)))
+        elif was is _NOTHING:
+            changes.append(Change("added", kind, id_, *_who_and_when(now, people)))
+        elif encode.dumps(was) != encode.dumps(now):
+            names = dict.fromkeys([*_mapping(was), *_mapping(now)])
+            differ = (name for name in names if encode.dumps([_mapping(was).get(name)]) != encode.dumps([_mapping(now).get(name)]))
+            changes.append(Change("changed", kind, id_, *_who_and_when(now, people), tuple(name for name in differ if name not in _FOLLOW)))
+    return sorted(changes, key=lambda change: change.kind == "field")
 
 
-def _parts(document: object, kind: str = "", where: str = "") -> Iterator[tuple[tuple[str, str], object]]:
-    """Kind and id of each part of a document, and the part. kind, where: of what this is itself a part of, and the ids it stands under."""
-    rest: dict[str, object] = {}
-    for name, value in document.items() if isinstance(document, Mapping) else [("content", document)]:
-        if name in _LISTS and isinstance(value, list):
-            yield from (((_LISTS[name], where + id_), item) for id_, item in _named(value))
-        elif name in _OWNERS and isinstance(value, Mapping):
-            for id_, inner in value.items():
-                yield from _parts(inner, _OWNERS[name], f"{where}{id_}/")
-        elif name == "data" and not kind and isinstance(value, Mapping):
-            yield from ((("data", key), field) for key, field in value.items())
-        elif kind:
-            rest[name] = value
-        else:
-            yield ("field", name), value
-    if kind:
-        yield (kind, where[:-1]), rest
+def _parts(document: object) -> dict[tuple[str, str], object]:
+    """Each part of a document by kind and id; a part of an inner mapping by the names that lead to it, too."""
+    parts: dict[tuple[str, str], object] = {}
+
+    def rest(value: Mapping[str, object], where: str) -> dict[str, object]:
+        """What is no part."""
+        left: dict[str, object] = {}
+        for name, inner in value.items():
+            if name in _PARTS and isinstance(inner, list):
+                parts.update(((_PARTS[name], where + id_), item) for id_, item in _named(inner))
+            elif isinstance(inner, Mapping) and (where or name in _INNER):
+                left[name] = rest(inner, f"{where}{name}/")
+            elif name not in _FOLLOW:
+                left[name] = inner
+        return left
+
+    fields = rest(document if isinstance(document, Mapping) else {"content": document}, "")
+    return parts | {("field", name): value for name, value in fields.items()}
 
 
 def _named(items: list[object]) -> Iterator[tuple[str, object]]:
@@ -119,34 +124,14 @@ def _named(items: list[object]) -> Iterator[tuple[str, object]]:
         seen.add(id_)
 
 
-def _differing(was: object, now: object) -> tuple[str, ...] | None:
-    """The names of the fields that differ, () for what has none; None: it is the same."""
-    if was is _NOTHING or now is _NOTHING:
-        return ()
-    if encode.dumps(was) == encode.dumps(now):
-        return None
-    if not isinstance(was, Mapping) or not isinstance(now, Mapping):
-        return ()
-    return tuple(name for name in {**was, **now} if encode.dumps([was.get(name)]) != encode.dumps([now.get(name)]) and name not in _FOLLOW)
+def _who_and_when(part: object, people: Mapping[str, str]) -> tuple[str, str]:
+    told = {**_mapping(part), **_mapping(_mapping(part).get("label_details"))}
+    who = next((told[name] for name in ("updated_by", "completed_by", "user", "created_by", "model_version") if told.get(name) is not None), "")
+    who = _text(_mapping(who).get("email") or _mapping(who).get("id") or who)
+    return people.get(who, who), str(told.get("updated_at") or told.get("created_at") or "")
 
 
-def _who(part: object, people: Mapping[str, object]) -> str:
-    told = {**_mapping(part), **_mapping(part, "label_details")}
-    for name in ("updated_by", "completed_by", "user", "created_by", "model_version"):
-        if (value := told.get(name)) is not None:
-            user = _mapping(value)
-            return _text((user.get("email") or user.get("id")) if user else people.get(_text(value), value))
-    return ""
-
-
-def _when(part: object) -> str:
-    told = {**_mapping(part), **_mapping(part, "label_details")}
-    return str(told.get("updated_at") or told.get("created_at") or "")
-
-
-def _mapping(value: object, *names: str) -> Mapping[str, object]:
-    for name in names:
-        value = _mapping(value).get(name)
+def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 
@@ -166,17 +151,11 @@ def _kept(target: Target, layout: Layout, project: str, task: str) -> Iterator[t
     now = target.get(layout.task(project, task))
     if now is not None:
         yield "now", Version(0, None, now)
-    trash: Version | None = None
-    for until, where, key in sorted(_places(target, layout, project, task), reverse=True):
-        if (data := target.get(key)) is None:
-            continue
-        if trash is not None and trash.data != data:  # else the history tells of the same one, and better when
-            yield "trash", trash
-        trash = Version(0, until, data) if where == "trash" else None
-        if trash is None:
-            yield where, Version(0, until, data)
-    if trash is not None:
-        yield "trash", trash
+    places = sorted(_places(target, layout, project, task), reverse=True)
+    kept = ((where, Version(0, until, data)) for until, where, key in places if (data := target.get(key)) is not None)
+    for (where, version), (_, older) in pairwise(chain(kept, [("", None)])):
+        if version is not None and not (where == "trash" and older is not None and older.data == version.data):  # then the history tells it better
+            yield where, version
 
 
 def _places(target: Target, layout: Layout, project: str, task: str) -> Iterator[tuple[int, str, str]]:

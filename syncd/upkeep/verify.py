@@ -10,7 +10,7 @@ Refuses to change anything; `repair` mends. Rules:
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import filterfalse, islice
@@ -98,11 +98,9 @@ class _Target:
             for chunk in chunks(self._wanted()):
                 found = listing.take([wanted.key for wanted in chunk])
                 stats = [found.get(wanted.key) for wanted in chunk]
-                lines = list((self._pool.map if self._read else map)(self._judge, chunk, stats))
-                yield from (line for line in lines if line.sign == SAME)
-                yield from self._certain([line for line in lines if line.sign != SAME])
+                yield from self._certain((self._pool.map if self._read else map)(self._judge, chunk, stats))
             for keys in chunks(filterfalse(self._own, listing.keys())):
-                yield from self._nobodys(keys)
+                yield from self._certain(map(self._nobodys, keys))
 
     def _wanted(self) -> Iterator[_Wanted]:
         for project, state in self._job.checkpoint.states(self._job.name).items():
@@ -141,56 +139,46 @@ class _Target:
         right = encode.digest(data) == wanted.digest
         return line._replace(sign=SAME if right else DIFFERS, why="" if right else "other content", read=True)
 
+    def _nobodys(self, key: str) -> VerifyLine:
+        """A file that no Entry tells of: an orphan, whose key syncd could have written, or a foreign one."""
+        if (ids := self._layout.ids(key)) is None:
+            return VerifyLine(EXTRA, "", None, key, "not syncd's, which never touches it")
+        return VerifyLine(EXTRA, *ids, key, "orphaned: no Entry tells of it")
+
     def _last_run(self) -> tuple[str, bool]:
         """The last Run, and whether it is over."""
         run = self._job.checkpoint.runs(self._job.name, 1)[0]
         return run.run_id, run.status is not None
 
-    def _moving(self) -> bool:
-        """Whether some Run may have changed what was listed since."""
-        return not self._begun[1] or self._last_run() != self._begun
+    def _certain(self, found: Iterable[VerifyLine]) -> Iterable[VerifyLine]:
+        """These lines, but for differences that a Run made while it was being verified: it is given a little time."""
+        lines = list(found)
+        moving = any(map(_suspect, lines)) and (not self._begun[1] or self._last_run() != self._begun)
+        while moving and any(map(_suspect, lines)):
+            if moving := self._patience > 0 and not self._last_run()[1]:
+                self._patience -= _PAUSE
+                self._job.clock.wait(_PAUSE)
+            lines = [line for line in self._pool.map(self._again, lines) if line is not None]
+        return lines
 
-    def _wait(self) -> bool:
-        """Give the Run that goes on a little time; False when there is none, or no more time."""
-        if self._patience <= 0 or self._last_run()[1]:
-            return False
-        self._patience -= _PAUSE
-        self._job.clock.wait(_PAUSE)
-        return True
+    def _again(self, line: VerifyLine) -> VerifyLine | None:
+        """A difference as Checkpoint and Target tell it by now; None when neither knows of that file any more."""
+        if not _suspect(line):
+            return line
+        checkpoint, name, wanted = self._job.checkpoint, self._job.name, None
+        if line.task is not None:
+            entry = checkpoint.known(name, line.project).entries([line.task]).get(line.task)
+            wanted = entry and self._of(line.project, entry)
+        elif (state := checkpoint.states(name).get(line.project)) is not None and state.settings:
+            wanted = _Wanted(line.project, None, line.key, state.settings)
+        if wanted is not None:
+            return self._content(line, wanted)
+        return line if line.sign == EXTRA and self._job.target.get(line.key) is not None else None
 
-    def _certain(self, lines: list[VerifyLine]) -> Iterator[VerifyLine]:
-        """These differences, but those that a Run made while it was being verified."""
-        waiting = self._moving() if lines else False
-        while lines and waiting:
-            waiting = self._wait()
-            now = [(line, wanted) for line in lines if (wanted := self._now(line)) is not None]
-            again = list(self._pool.map(self._content, *zip(*now, strict=True))) if now else []
-            yield from (line for line in again if line.sign == SAME)
-            lines = [line for line in again if line.sign != SAME]
-        yield from lines
 
-    def _now(self, line: VerifyLine) -> _Wanted | None:
-        """What the Checkpoint tells of that file by now."""
-        checkpoint, name = self._job.checkpoint, self._job.name
-        if line.task is None:
-            state = checkpoint.states(name).get(line.project)
-            return _Wanted(line.project, None, line.key, state.settings) if state is not None and state.settings else None
-        entry = checkpoint.known(name, line.project).entries([line.task]).get(line.task)
-        return self._of(line.project, entry) if entry is not None else None
-
-    def _nobodys(self, keys: Sequence[str]) -> Iterator[VerifyLine]:
-        """Files that no Entry tells of: orphans, whose key syncd could have written, and foreign ones."""
-        orphans = []
-        for key in keys:
-            if (ids := self._layout.ids(key)) is None:
-                yield VerifyLine(EXTRA, "", None, key, "not syncd's, which never touches it")
-            else:
-                orphans.append(VerifyLine(EXTRA, *ids, key, "orphaned: no Entry tells of it"))
-        waiting = self._moving() if orphans else False
-        while orphans and waiting:
-            waiting = self._wait()
-            orphans = [line for line in orphans if self._now(line) is None and self._job.target.get(line.key) is not None]
-        yield from orphans
+def _suspect(line: VerifyLine) -> bool:
+    """Whether a Run that goes on may be the reason of it."""
+    return line.sign != SAME and line.project != ""
 
 
 def _failing(job: Job) -> Iterator[VerifyLine]:

@@ -53,7 +53,7 @@ def test_annotations_tell_who_and_when() -> None:
         Change("changed", "annotation", "6", "ann@example.com", "2026-02-01T00:00:00Z", ("result", "updated_by")),
         Change("added", "annotation", "8", "ann@example.com", "2026-01-01T00:00:00Z"),
         Change("removed", "annotation", "5", "ann@example.com", "2026-01-01T00:00:00Z"),
-        Change("changed", "data", "b"),
+        Change("changed", "field", "data", fields=("b",)),
     ]
 
 
@@ -79,19 +79,17 @@ def test_labels_of_a_data_row_stand_by_project_and_run() -> None:
         "experiments": {"M": {"name": "model", "runs": {"R": {"labels": [label("x")], "predictions": [label("p")], "split": "TRAIN"}}}},
     }
     assert {(change.op, change.kind, change.id, change.by) for change in compare(old, new)} == {
-        ("changed", "label", "P/L1", "ann@example.com"),
-        ("changed", "project", "P", ""),
-        ("added", "label", "Q/L1", "bob@example.com"),
-        ("added", "project", "Q", ""),
-        ("added", "model", "M", ""),
-        ("added", "model run", "M/R", ""),
-        ("added", "label", "M/R/L1", "ann@example.com"),
-        ("added", "prediction", "M/R/L1", "ann@example.com"),
+        ("changed", "label", "projects/P/L1", "ann@example.com"),
+        ("added", "label", "projects/Q/L1", "bob@example.com"),
+        ("added", "label", "experiments/M/runs/R/L1", "ann@example.com"),
+        ("added", "prediction", "experiments/M/runs/R/L1", "ann@example.com"),
+        ("changed", "field", "projects", ""),
+        ("changed", "field", "experiments", ""),
     }
 
 
-def test_what_moves_with_an_annotation_is_told_only_when_it_is_all_there_is() -> None:
-    assert compare({"updated_at": "x"}, {"updated_at": "y"}) == [Change("changed", "field", "updated_at")]
+def test_what_only_moves_with_an_annotation_is_no_change_of_its_own() -> None:
+    assert compare({"updated_at": "x", "total_annotations": 1}, {"updated_at": "y", "total_annotations": 2}) == []
 
 
 def test_parts_without_an_id_of_their_own_are_told_apart() -> None:
@@ -101,7 +99,7 @@ def test_parts_without_an_id_of_their_own_are_told_apart() -> None:
 
 def test_numbers_are_compared_exactly() -> None:
     old, new = (encode.parse(b'{"data":{"n":0.1234567890123456789%d}}' % last) for last in (1, 2))
-    assert compare(old, new) == [Change("changed", "data", "n")]
+    assert compare(old, new) == [Change("changed", "field", "data", fields=("n",))]
     assert compare(old, old) == []
 
 
@@ -143,7 +141,7 @@ def test_a_label_studio_tells_who_did_what(tmp_path: Path) -> None:
     with closing(rig.open_target()) as target:
         said = [[(change.op, change.kind, change.by) for change in each.changes or ()] for each in versions_of(target, Layout(), "1", str(task))]
     ann = "ann@example.com"
-    assert said == [[("removed", "draft", ann)], [("changed", "data", "")], [("added", "draft", ann)], [("added", "annotation", ann)], []]
+    assert said == [[("removed", "draft", ann)], [("changed", "field", "")], [("added", "draft", ann)], [("added", "annotation", ann)], []]
     source.close()
     world.close()
 
@@ -265,13 +263,13 @@ def test_history_shows_each_version_and_what_changed(desk: Desk) -> None:
         ("now", "a", None), ("history", "a", first["since"]), ("history", "a", second["since"]),
     ]  # fmt: skip
     said = [(change["op"], change["kind"], change["id"], change["by"]) for change in first["changes"]]
-    assert said == [("added", "annotation", "1", "ann@example.com"), ("changed", "data", "version", "")]
+    assert said == [("added", "annotation", "1", "ann@example.com"), ("changed", "field", "data", "")]
     assert third["changes"] is None
     lines = desk.type("history", "cats", "7", "--project", "a").stdout.splitlines()
     assert [line for line in lines if not line.startswith(" ")] == [lines[0], lines[3], lines[6]]
     assert lines[0].startswith("since 20")
     assert " until now  " in lines[0]
-    assert lines[1:3] == ["  + annotation 1 by ann@example.com at 2026-01-01T00:00:00Z", "  ~ data version"]
+    assert lines[1:3] == ["  + annotation 1 by ann@example.com at 2026-01-01T00:00:00Z", "  ~ field data: version"]
     assert lines[6].startswith("until 20")
 
 
