@@ -67,7 +67,7 @@ class Soak:
     def step(self) -> None:
         """Something happens."""
         happenings: list[tuple[int, Callable[[], object]]] = [
-            (40, self.studio.edit), (14, self.network.spoil), (6, self.network.heal), (8, self.mortal.kill), (4, self._pause), (3, self._sleep),
+            (40, self.studio.edit), (14, self.network.spoil), (6, self.network.heal), (8, self.mortal.kill), (4, self.mortal.pause), (12, self.mortal.resume), (3, self._sleep),
             (3, self._fill), (3, self.disk.free), (1, self.token.take), (4, self.token.give_back), (3, self._tamper), (1, self._flip),
             (1, self._lose), (2, self._wrong_clock), (8, lambda: time.sleep(self.chance.uniform(0, 2))),
         ]  # fmt: skip
@@ -121,12 +121,6 @@ class Soak:
         bounds = MORE_MEMORY, MORE_HANDLES, MORE_THREADS
         if any(value - before > bound for value, before, bound in zip(now, first, bounds, strict=True)) or self.mortal.peak > MOST_MEMORY:
             raise Violation(f"not flat: KiB, descriptors, threads of the daemon were {first}, are {now}; peak of the other: {self.mortal.peak} KiB")
-
-    def _pause(self) -> None:
-        if self.mortal.paused:
-            self.mortal.resume()
-        else:
-            self.mortal.pause()
 
     def _sleep(self) -> None:
         self.steady.pause()

@@ -56,6 +56,8 @@ class Trouble(Life):
 class Story(RuleBasedStateMachine):
     """The world as the test knows it: every version each task ever had, which edits no Run but a full one can see, and what must be somewhere."""
 
+    desk: type[Rig] = Rig
+
     @initialize(
         on_delete=st.sampled_from(["trash", "trash", "delete", "keep"]), size=st.integers(1, 12), page=st.integers(1, 5), history=st.booleans()
     )
@@ -63,7 +65,7 @@ class Story(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="syncd-story-", dir=MEMORY))
         self.source = MemorySource(page)
         clock = TestClock()
-        self.rig = Rig(self.source, self.open_target, self.folder / "state", clock, {"on_delete": on_delete, "max_delete": {"at_least": 2}})
+        self.rig = self.desk(self.source, self.open_target, self.folder / "state", clock, {"on_delete": on_delete, "max_delete": {"at_least": 2}})
         self.rig.rules |= {"history": {"keep_last": 1000}} if history else {}
         self.versions: dict[str, set[bytes]] = {}
         self.silent: set[str] = set()  # keys that only a full Run can make right
@@ -291,7 +293,7 @@ class Story(RuleBasedStateMachine):
 
 
 def _tasks(files: dict[str, bytes]) -> dict[str, bytes]:
-    return {key: data for key, data in files.items() if "/_" not in f"/{key}"}
+    return {key: data for key, data in files.items() if "/_" not in f"/{key}" and key.endswith(".json")}
 
 
 def _version(data: bytes) -> int:
