@@ -35,6 +35,7 @@ _REFUSED = frozenset({"AUTHENTICATION_ERROR", "AUTHORIZATION_ERROR"})
 _FINAL = frozenset({"GRAPHQL_VALIDATION_FAILED", "GRAPHQL_PARSE_FAILED", "MALFORMED_REQUEST", "RESOURCE_CONFLICT"})
 _FINAL_STATUSES = frozenset({"400", "422", "426"})  # inside INTERNAL_SERVER_ERROR; 426: the plan is used up
 _LIMIT = re.compile(r"limit|exceed|too many|concurren", re.IGNORECASE)
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _SHOWN = 300  # characters of a server's own words in a message
 
 
@@ -324,7 +325,7 @@ def text(found: Object, name: str) -> str:
 def integer(found: Object, name: str) -> int:
     """A whole number, which may be written as a text."""
     value = found.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).isdigit():
+    if isinstance(value, bool) or not isinstance(value, int | str) or not _NUMBER.fullmatch(str(value)):
         raise _odd(f"a number as {name}")
     return int(value)
 

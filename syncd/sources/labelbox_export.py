@@ -12,7 +12,7 @@ Knows nothing of Checkpoints and of what the lines mean. Rules:
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from syncd.sources.labelbox_api import LOG, Api, LimitError, Object, integer, pa
 FIRST_POLL, LONGEST_POLL = 0.2, 5.0  # seconds
 FIRST_TURN, LONGEST_TURN = 5.0, 60.0  # seconds between tries to start where no more may run
 HEADER_TRIES = 3
+RECORD_LOOKS, RECORD_PAUSE = 400, 0.005  # seconds
 FIRST_PAGE, LARGEST_PAGE = 1 << 16, 1 << 18  # bytes
 _ENDED = frozenset({"FAILED", "CANCELED"})
 
@@ -86,6 +87,13 @@ class Exports:
                 LOG.info("waiting for other exports to end: %s", error)
             self._clock.wait(pause)
             pause = min(pause * 2, LONGEST_TURN)
+
+    def wait_until(self, recorded: Callable[[], bool]) -> None:
+        """Return when it is so; or soon, since a Plan records nothing."""
+        for _ in range(RECORD_LOOKS):
+            if recorded():
+                return
+            self._clock.wait(RECORD_PAUSE)
 
     def usable(self, task: str) -> bool:
         """Whether it can be read, perhaps after waiting."""

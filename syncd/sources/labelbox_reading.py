@@ -231,7 +231,9 @@ class Reading:
         noted = self._begun(purpose, since)
         if noted is None:
             noted = _Noted(purpose, since, name_for(self._collection), "", self._cursor, before.rows)
-            yield Batch(notes={_EXPORT: json.dumps(noted).encode()}, cursor=self._cursor)
+            note = json.dumps(noted).encode()
+            yield Batch(notes={_EXPORT: note}, cursor=self._cursor)
+            self._exports.wait_until(lambda: self._known.notes([_EXPORT]).get(_EXPORT) == note)  # it may be read far ahead of what is recorded
             noted = noted._replace(task=self._exports.start(self._scope.everything(since), noted.name))
             yield Batch(notes={_EXPORT: json.dumps(noted).encode()}, cursor=self._cursor)
         self._cursor = noted.cursor if noted.cursor is not None else moment(self._exports.wait(noted.task), "createdAt")
