@@ -11,6 +11,7 @@ import argparse
 import logging
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -67,9 +68,9 @@ class Soak:
     def step(self) -> None:
         """Something happens."""
         happenings: list[tuple[int, Callable[[], object]]] = [
-            (40, self.studio.edit), (14, self.network.spoil), (6, self.network.heal), (8, self.mortal.kill), (4, self.mortal.pause), (12, self.mortal.resume), (3, self._sleep),
-            (3, self._fill), (3, self.disk.free), (1, self.token.take), (4, self.token.give_back), (3, self._tamper), (1, self._flip),
-            (1, self._lose), (2, self._wrong_clock), (8, lambda: time.sleep(self.chance.uniform(0, 2))),
+            (40, self.studio.edit), (14, self.network.spoil), (6, self.network.heal), (8, self.mortal.kill), (4, self.mortal.pause),
+            (12, self.mortal.resume), (3, self._sleep), (3, self._fill), (3, self.disk.free), (1, self.token.take), (4, self.token.give_back),
+            (3, self._tamper), (1, self._flip), (1, self._lose), (2, self._wrong_clock), (8, lambda: time.sleep(self.chance.uniform(0, 2))),
         ]  # fmt: skip
         weights, acts = zip(*happenings, strict=True)
         (act,) = self.chance.choices(acts, weights)
@@ -157,6 +158,7 @@ def soak(seconds: float, seed: int) -> int:
     """0 when everything held."""
     print(f"soak: {seconds:.0f} s, SEED={seed}", flush=True)
     logging.getLogger().setLevel(logging.ERROR)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and leave nothing running
     folder, begun, number = Path(tempfile.mkdtemp(prefix="syncd-soak-")), time.monotonic(), 0
     try:
         with ExitStack() as cleanup:
