@@ -214,7 +214,7 @@ def changes(
     call: Call,
     sync: OneSync,
     *,
-    since: Annotated[str, typer.Option(metavar="TIME|RUN", help="Only what came after this Run, or since this time.")] = "",
+    since: Annotated[str, typer.Option(metavar="TIME|RUN", help="Only what came since then (a time, or back from now: 2h), or after this Run.")] = "",
     follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until stopped.")] = False,
 ) -> int:
     """Print the change feed: what each Run put or deleted.

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 
 import typer
 
 from syncd.cli.main import DEFAULT_PATH, Call
-from syncd.clock import SystemClock
+from syncd.clock import SECOND, Clock, SystemClock, parse_time
 from syncd.config import Config, load, open_checkpoint
 from syncd.config.rules import suggest
+from syncd.fields import parse_duration
 from syncd.run.job import Job
 from syncd.run.opening import opened
 
@@ -33,6 +34,16 @@ def each(call: Call, wanted: Sequence[str] | None, *, write: bool = False) -> It
         for name in names:
             with opened(config, name, checkpoint, SystemClock()) as job:
                 yield job
+
+
+def moment(option: str, text: str, clock: Clock, *others: str) -> int:
+    """Microseconds of a time, or of a duration back from now. others: what else the option could have been."""
+    with suppress(ValueError, OverflowError):
+        return clock.now() - int(parse_duration(text) * SECOND)
+    with suppress(ValueError, OverflowError):
+        return parse_time(text)
+    means = ", ".join(["neither a time like 2026-11-20T12:00:00Z", "nor a duration back like 2h or 30d", *others])
+    raise typer.BadParameter(f"{option}={text}: {means}")
 
 
 def confirmation(call: Call, sync: str, plan_id: str, *command: str) -> str:

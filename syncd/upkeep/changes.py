@@ -16,7 +16,6 @@ New fields may be added; none is renamed. To go on where one stopped, remember t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import date, timedelta
@@ -25,23 +24,22 @@ from io import BytesIO
 import orjson
 
 from syncd import keys
-from syncd.clock import Clock, format_date, format_time, parse_time
+from syncd.clock import Clock, format_date, format_time
 from syncd.errors import TargetError
 from syncd.scratch import Scratch
 from syncd.targets.base import Target
 
 Line = dict[str, object]
-_RUN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 _POLL = 2.0  # seconds
 _BACK = 30  # days that a killed Run's feed may come late; more would make each look at a silent Sync dear
+_FAR = 366  # days that are listed one by one; of more everything is
 
 
-def changes(target: Target, clock: Clock, since: str = "", *, follow: bool = False) -> Iterator[Line]:
-    """The lines after Run `since`, or recorded at or after that time (ISO 8601; no offset: UTC); all without it. follow: and those to come, until
-    stopped. A Run that began before the day before that time is not looked for. Raises ValueError for a `since` that is neither, TargetError.
+def changes(target: Target, clock: Clock, *, after: str = "", since: int | None = None, follow: bool = False) -> Iterator[Line]:
+    """The lines after Run `after`, recorded at `since` (microseconds) or later. follow: and those to come, until stopped. A Run that began before the
+    day before `since` is not looked for. Raises TargetError.
     """
-    run = keys.feed(since) if _RUN.fullmatch(since) else ""
-    at = format_time(parse_time(since)) if since and not run else ""
+    run, at = keys.feed(after) if after else "", "" if since is None else format_time(since)
     first = _day(run) if run else at and _earlier(at[:10], 1)
     told: set[str] = set()
     while True:
@@ -66,14 +64,14 @@ def _earlier(day: str, days: int) -> str:
 
 
 def _feeds(target: Target, clock: Clock, first: str) -> Iterator[str]:
-    """Keys of the feeds in the order of their Runs, day by day from the first one on; of all when there is none."""
-    if not first:
-        yield from _listed(target, "")
+    """Keys of the feeds in the order of their Runs, from that day on; of all when there is none."""
+    today = format_date(clock.now())
+    if first < _earlier(today, _FAR):
+        yield from (key for key in _listed(target, "") if _day(key) >= first)
         return
-    day, today = date.fromisoformat(first), date.fromisoformat(format_date(clock.now()))
-    while day <= today:
-        yield from _listed(target, f"{day.isoformat()}/")
-        day += timedelta(days=1)
+    while first <= today:
+        yield from _listed(target, f"{first}/")
+        first = _earlier(first, -1)
 
 
 def _listed(target: Target, day: str) -> Iterator[str]:

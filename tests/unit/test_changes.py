@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from syncd import keys
-from syncd.clock import format_time
+from syncd.clock import format_time, parse_time
 from syncd.errors import Stopped, TargetError
 from syncd.run import new_run_id
 from syncd.targets import local
@@ -59,8 +59,8 @@ def test_all_lines_come_in_the_order_of_the_runs(rig: Rig, source: MemorySource,
 
 def test_since_a_run_gives_what_came_after_it(rig: Rig, source: MemorySource, target: Target) -> None:
     first, second = edit(rig, source, "3", "a"), edit(rig, source, "4", "b")
-    assert [second] == [line["run_id"] for line in changes(target, rig.clock, first)]
-    assert [] == list(changes(target, rig.clock, second))
+    assert [second] == [line["run_id"] for line in changes(target, rig.clock, after=first)]
+    assert [] == list(changes(target, rig.clock, after=second))
 
 
 def test_since_a_time_gives_what_was_recorded_then_or_later(rig: Rig, source: MemorySource, target: Target) -> None:
@@ -68,13 +68,14 @@ def test_since_a_time_gives_what_was_recorded_then_or_later(rig: Rig, source: Me
     rig.clock.micros += DAY
     moment = rig.clock.now()
     edit(rig, source, "4", "b")
-    for since in (format_time(moment), format_time(moment)[:10]):
-        assert ["4"] == [line["task"] for line in changes(target, rig.clock, since)]
-    with pytest.raises(ValueError, match="yesterday"):
-        list(changes(target, rig.clock, "yesterday"))
+    for since in (moment, parse_time(format_time(moment)[:10])):
+        assert ["4"] == [line["task"] for line in changes(target, rig.clock, since=since)]
+    assert [] == list(changes(target, rig.clock, since=moment + 9 * DAY))
 
 
-def test_only_the_wanted_days_are_listed(rig: Rig, source: MemorySource, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_wanted_days_are_listed_and_of_years_all_at_once(
+    rig: Rig, source: MemorySource, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rig.clock.micros += 3 * DAY
     run = edit(rig, source, "3", "a")
     asked: list[str] = []
@@ -85,8 +86,11 @@ def test_only_the_wanted_days_are_listed(rig: Rig, source: MemorySource, target:
         return listed(self, prefix)
 
     monkeypatch.setattr(local.LocalTarget, "list", watched)
-    list(changes(target, rig.clock, run))
+    list(changes(target, rig.clock, after=run))
     assert [f"{keys.feed(run)[:25]}/"] == asked
+    everything = list(changes(target, rig.clock, since=0))
+    assert [keys.CHANGES] == asked[1:]
+    assert rig.feeds() == everything
 
 
 class Reader:
@@ -105,10 +109,10 @@ class Reader:
         self.happens.pop(0)()
 
 
-def followed(reader: Reader, target: Target, since: str = "") -> list[dict[str, Any]]:
+def followed(reader: Reader, target: Target) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     with pytest.raises(Stopped):
-        lines.extend(changes(target, reader, since, follow=True))  # what was told before it was stopped stays
+        lines.extend(changes(target, reader, follow=True))  # what was told before it was stopped stays
     return lines
 
 

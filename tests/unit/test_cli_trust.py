@@ -158,5 +158,7 @@ def test_changes_prints_the_feed_and_goes_on_from_a_run(desk: Desk) -> None:
     (desk.folder / "exports/cats/31.json").write_text('{"id": 31}')
     desk.type("sync", "cats")
     assert ["31"] == [line["task"] for line in desk.objects("changes", "cats", "--since", lines[-1]["run_id"])]
-    assert desk.type("changes", "cats", "--since", "yesterday").exit_code == 2
+    assert 32 == len(desk.objects("changes", "cats", "--since", "1h30m"))
+    for wrong in ("yesterday", "20269999-120000-abcdef"):
+        assert desk.type("changes", "cats", "--since", wrong).exit_code == 2
     assert desk.type("changes", "birds").exit_code == 2
