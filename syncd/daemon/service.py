@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from syncd.checkpoint.base import Checkpoint
-from syncd.clock import SECOND, Clock
+from syncd.clock import SECOND, Clock, format_time
 from syncd.config import Config
 from syncd.context import about
 from syncd.daemon.board import ConfigState, SyncView, Totals, Woken
@@ -102,8 +102,6 @@ class Service:
 
     def ended(self, report: Report) -> None:
         """A Run is over. Raises CheckpointError."""
-        with about(report.sync, report.run_id):
-            _log(report)
         known = self._syncs.get(report.sync)
         stands = standing(self._checkpoint, report.sync, known.standing if known else None)
         with self._lock:
@@ -113,6 +111,8 @@ class Service:
                 sync.end(report, stands)
                 self._plan(sync)
             self._begin()
+        with about(report.sync, report.run_id):
+            _log(report, sync)
         if sync:
             self._told(config, report)
 
@@ -207,9 +207,8 @@ class Service:
         return self._checkpoint.failures(name, limit)
 
     def totals(self, name: str) -> Totals:
-        with self._lock:
-            found = self._syncs.get(name)
-            return found.totals if found else Totals({})
+        found = self._syncs.get(name)
+        return found.totals if found else Totals({})
 
     def config(self) -> ConfigState:
         return self._state
@@ -232,9 +231,8 @@ class Service:
             return [f"{sync.name}: its last {sync.standing.failed_in_a_row} Runs failed: {_error(sync)}" for sync in stuck]
 
     def hook_secret(self, name: str) -> str | None:
-        with self._lock:
-            found = self._syncs.get(name)
-            return found.rules.hook_secret.get_secret_value() if found and found.rules.hook_secret else None
+        found = self._syncs.get(name)
+        return found.rules.hook_secret.get_secret_value() if found and found.rules.hook_secret else None
 
     def count_hook(self, name: str, *, refused: bool) -> None:
         with self._lock:
@@ -242,8 +240,8 @@ class Service:
                 found.count_hook(refused=refused)
 
     def confirm_command(self, name: str) -> str:
-        with self._lock:
-            plan_id = self._syncs[name].plan_id() if name in self._syncs else ""
+        found = self._syncs.get(name)
+        plan_id = found.plan_id() if found else ""
         return shlex.join(["syncd", "sync", name, "--confirm-deletes", plan_id, "-c", str(self._path)]) if plan_id else ""
 
 
@@ -251,7 +249,7 @@ def _error(sync: Ledger) -> str:
     return str(sync.standing.ended.report.get("error", "")) if sync.standing.ended else ""
 
 
-def _log(report: Report) -> None:
+def _log(report: Report, sync: Ledger | None) -> None:
     """One line of information for each Run, and one more for what needs attention."""
     if report.exit_code == INTERRUPTED:
         log.info("interrupted after %.1f s; the next Run goes on from there", report.seconds)
@@ -261,7 +259,8 @@ def _log(report: Report) -> None:
     fields = {"status": report.status.value, "kind": report.kind.value, "seconds": round(report.seconds, 3), **counts}
     log.info("%s: %s in %.1f s", report.status.value, did, report.seconds, extra={"fields": fields})
     if report.error:
-        log.error("%s", report.error)
+        again = f" (next try {format_time(sync.slot)[:19]}Z; Runs failed in a row: {sync.standing.failed_in_a_row})" if sync and sync.slot else ""
+        log.error("%s%s", report.error, again)
     if report.guard:
         log.warning("the Guard stopped the deletions: %s. If they are meant, confirm Plan %s", report.guard, report.plan_id)
     if report.failed:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from syncd.errors import SyncdError
+
 
 def folder(state: Path) -> Path:
     """Where the words wait; there only while a daemon would take them, or when one was killed."""
@@ -27,12 +29,15 @@ def listening(state: Path) -> Iterator[Path]:
 
 
 def leave(state: Path, sync: str, plan_id: str) -> bool:
-    """Let the daemon know; False when there is none on this state."""
+    """Let the daemon know; False when there is none on this state. Raises SyncdError."""
     if not folder(state).is_dir():
         return False
     draft = folder(state) / f".{sync}"
-    draft.write_text(plan_id, "utf-8")
-    draft.replace(folder(state) / sync)
+    try:
+        draft.write_text(plan_id, "utf-8")
+        draft.replace(folder(state) / sync)
+    except OSError as error:
+        raise SyncdError(f"can't leave word for the running syncd in {folder(state)}: {error.strerror}") from error
     return True
 
 

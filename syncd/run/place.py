@@ -46,7 +46,7 @@ class Place:
             elif not self._ours(found):
                 if not self._take_over:
                     raise OwnedError(self._refusal(found))
-                log.warning("taking over %s from %s", target.place, _describe(found))
+                log.warning("taking over %s from %s", target.place, _describe(found, self._job.checkpoint.id))
                 target.put(keys.OWNER, marker)
                 target.flush()
             target.sweep()
@@ -77,9 +77,10 @@ class Place:
         return (owner.get("checkpoint"), owner.get("sync")) == (self._job.checkpoint.id, self._job.name)
 
     def _refusal(self, marker: bytes) -> str:
+        name, whose = self._job.name, _describe(marker, self._job.checkpoint.id)
         return (
-            f"{self._job.target.place} belongs to {_describe(marker)}. Two Syncs must not share a place: give sync {self._job.name} another prefix, "
-            f"or run `syncd sync {self._job.name} --take-over` if the other one is gone for good or its Checkpoint was lost"
+            f"{self._job.target.place} belongs to {whose}. Two Syncs must not share a place: give sync {name} another prefix, or stop syncd and run "
+            f"`syncd sync {name} --take-over` if the other one is gone for good, was renamed, or its Checkpoint was lost"
         )
 
     def listing(self, prefix: str) -> Listing:
@@ -148,8 +149,9 @@ def _parse(marker: bytes) -> dict[str, object]:
     return owner if isinstance(owner, dict) else {}
 
 
-def _describe(marker: bytes) -> str:
+def _describe(marker: bytes, ours: str) -> str:
     owner = _parse(marker)
     if not owner:
         return "an owner whose marker can't be read"
-    return f"sync {owner.get('sync')} of another Checkpoint (host {owner.get('host')}, since {owner.get('since')})"
+    whose = "this" if owner.get("checkpoint") == ours else "another"
+    return f"sync {owner.get('sync')} of {whose} Checkpoint (host {owner.get('host')}, since {owner.get('since')})"

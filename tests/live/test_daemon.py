@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -111,6 +112,32 @@ def test_a_source_that_answers_nothing_delays_the_end_by_less_than_25_seconds(tm
             assert daemon.end(signal.SIGTERM) == 0
             assert time.monotonic() - begun < 25
         silent[0] = False
+
+
+def test_two_thousand_syncs_are_cheap_while_idle(tmp_path: Path) -> None:
+    for n in range(10):
+        (tmp_path / f"exports/{n}").mkdir(parents=True)
+        (tmp_path / f"exports/{n}/1.json").write_text('{"id": 1}')
+    sources = ", ".join(f"s{n}: {{type: files, path: ./exports/{n}}}" for n in range(10))
+    targets = ", ".join(f"t{n}: {{type: local, path: ./backup/{n}}}" for n in range(2000))
+    syncs = ", ".join(f"c{n}: {{source: s{n % 10}, target: t{n}, every: 1h}}" for n in range(2000))
+    with daemon_on(tmp_path, f"sources: {{{sources}}}\ntargets: {{{targets}}}\nsyncs: {{{syncs}}}\n") as daemon:
+        until(lambda: sum(line.get("status") == "ok" for line in daemon.lines) >= 2000, seconds=300)
+        time.sleep(10)  # what is left of the first Runs
+        process = Path(f"/proc/{daemon.process.pid}")
+
+        def used() -> float:
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+        before = used()
+        time.sleep(30)
+        share = (used() - before) / 30
+        memory = next(int(line.split()[1]) for line in (process / "status").read_text().splitlines() if line.startswith("VmRSS"))
+        print(f"{share:.1%} of a core, {memory:,} KiB")
+        assert share <= 0.02
+        assert memory <= 120_000
+        assert daemon.end() == 0
 
 
 def test_memory_and_descriptors_are_flat_over_2000_runs(tmp_path: Path) -> None:

@@ -216,6 +216,8 @@ def test_a_word_is_left_only_where_a_daemon_is_and_taken_once(tmp_path: Path) ->
         assert leave(tmp_path, "cats", "old")
         assert leave(tmp_path, "cats", "abc")
         assert (collect(tmp_path), collect(tmp_path)) == ({"cats": "abc"}, {})
+        with pytest.raises(SyncdError, match="can't leave word"):
+            leave(tmp_path, "a name too long for a file" * 20, "abc")
     assert not leave(tmp_path, "cats", "abc")
     with listening(tmp_path):
         leave(tmp_path, "cats", "late")
