@@ -26,7 +26,22 @@ if TYPE_CHECKING:  # these types exist for checkers only
 
 from tests.bench import rclone
 from tests.fakes.gcs_server import GcsServer
-from tests.fakes.proxy import LOGIN_PAGE, Act, Fault, FaultProxy, Seen, answer, delay, edit, lose_answer, reset_after, reset_before, truncate
+from tests.fakes.proxy import (
+    LOGIN_PAGE,
+    Act,
+    Fault,
+    FaultProxy,
+    Seen,
+    Stale,
+    answer,
+    delay,
+    edit,
+    lose_answer,
+    reset_after,
+    reset_before,
+    slowly,
+    truncate,
+)
 from tests.fakes.s3_sink import sink
 
 HOSTILE = ["a b/%2e ü+?#&=", "A/../x", "%", "astral 😀/~'()*!", "e\u0301", '<xml> & "quotes"']
@@ -235,6 +250,18 @@ class TestFaultProxy:
         proxy.plan(Fault(delay(0.1)))
         with pytest.raises(httpx.ReadTimeout):
             httpx.get(f"{proxy.url}/b/k", timeout=0.05)
+
+    def test_a_slow_body_arrives_whole_and_a_stale_one_is_what_was_before(self, proxy: FaultProxy) -> None:
+        httpx.put(f"{proxy.url}/b/k", content=b"old" * 100)
+        proxy.plan(Fault(slowly(0.1)))
+        assert httpx.get(f"{proxy.url}/b/k").content == b"old" * 100
+        proxy.clear()
+        proxy.plan(Fault(Stale(), times=3))
+        seen = [httpx.get(f"{proxy.url}/b/k").content]
+        httpx.put(f"{proxy.url}/b/k", content=b"new")
+        seen += [httpx.get(f"{proxy.url}/b/k").content for _ in range(2)]
+        assert seen == [b"old" * 100, b"old" * 100, b"new"]
+        assert proxy.fired == 3
 
     def test_probability_is_seeded(self, gcs: GcsServer) -> None:
         def statuses() -> list[int]:
