@@ -7,6 +7,7 @@ reading is recorded before its Cursor advances, a file is gone before its Entry 
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -22,15 +23,18 @@ from syncd.plan import Missing, next_cursor
 from syncd.run.collections import start, unmatched, vanished
 from syncd.run.deletions import Remover, check, with_files
 from syncd.run.feed import publish
+from syncd.run.history import forgotten
 from syncd.run.job import Job, OnProgress, Progress
 from syncd.run.place import Listing, Place, rescue
 from syncd.run.readahead import read_ahead
 from syncd.run.reading import Reading, assess, readings
 from syncd.run.trash import outlived, remove
 from syncd.run.writer import Page, Writer
+from syncd.targets.base import Inspected
 
 __all__ = ["Job", "Progress", "due", "run_sync", "unsure"]
 Around = Callable[[Lease, Place], AbstractContextManager[None]]
+log = logging.getLogger(__name__)
 _COMPACT = str.maketrans("T", "-", "-:")
 _HISTORY = 100  # Runs looked back for one that ended well
 PARTIAL = 3  # exit code: some tasks failed
@@ -170,6 +174,8 @@ def _straight_down(run: _Run, confirm_deletes: str) -> None:
     job = run.job
     if run.report.kind is Kind.FULL:
         job.checkpoint.examine()
+        if isinstance(job.target, Inspected) and (wrong := forgotten(job, job.target.inspect())):
+            log.warning("%s: %s; %s", job.target.place, wrong.message, wrong.hint)
     publish(job, run.lease, run.place)  # what a killed Run left unsaid
     collections = job.source.collections()
     states = job.checkpoint.states(job.name)

@@ -20,6 +20,7 @@ from syncd.config.shape import History
 from syncd.keys import SIDE, Historied
 from syncd.model import Stat
 from syncd.run.job import Job
+from syncd.targets.base import Finding, Sign
 
 if TYPE_CHECKING:
     from syncd.run.writer import Step
@@ -61,6 +62,14 @@ class Keeper:
         stats = [stat for page in self._job.target.list(folder) for stat in page]
         own = {found.at: stat for stat in stats if (found := layout.historied(stat.key)) and layout.history(project, task, found.at) == stat.key}
         return own[max(own)] if own else None
+
+
+def forgotten(job: Job, findings: Iterable[Finding]) -> Finding | None:
+    """What is wrong with a bucket that should keep the history, and keeps nothing."""
+    if job.rules.history is None or not job.rules.history.bucket or not any(finding.forgets for finding in findings):
+        return None
+    hint = "switch the bucket's versioning on, or write how many to keep: history: {keep_last: 10, keep_within: 90d}"
+    return Finding(Sign.WRONG, "`history: bucket`, but the bucket keeps no versions: what a put replaces is lost", hint)
 
 
 def surplus(job: Job, listed: Iterable[str]) -> Iterator[str]:

@@ -112,12 +112,13 @@ class Sign(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of `syncd doctor`. hint: what to do; refused: WRONG because credentials are refused."""
+    """One line of `syncd doctor`. hint: what to do; refused: WRONG because credentials are refused; forgets: the store keeps no earlier versions."""
 
     sign: Sign
     message: str
     hint: str = ""
     refused: bool = False
+    forgets: bool = False
 
 
 @runtime_checkable

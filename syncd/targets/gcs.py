@@ -96,10 +96,10 @@ def _inspect(config: Config) -> Iterator[Finding]:
     undelete = (bucket.soft_delete_policy.retention_duration_seconds or 0) // 86400
     if bucket.versioning_enabled or undelete:
         how = "versioning is on" if bucket.versioning_enabled else f"soft delete keeps files for {undelete} days"
-        yield Finding(Sign.OK, f"{how}: what is overwritten or deleted can be had back")
+        yield Finding(Sign.OK, f"{how}: what is overwritten or deleted can be had back", forgets=not bucket.versioning_enabled)
     else:
         message = "versioning and soft delete are off: what somebody overwrites or deletes is lost"
-        yield Finding(Sign.ADVICE, message, "switch one of them on for the bucket")
+        yield Finding(Sign.ADVICE, message, "switch one of them on for the bucket", forgets=True)
     yield Finding(Sign.OK, f"files are encrypted ({bucket.default_kms_key_name or 'with keys of Google'})")
     if bucket.retention_period or bucket.default_event_based_hold:
         message = "the bucket's retention policy or event-based hold forbids to replace a file, which each change of a task does"

@@ -244,7 +244,8 @@ def _versioning(answer: Mapping[str, Any], _: Config) -> Iterator[Finding]:
     if answer.get("Status") == "Enabled":
         yield Finding(Sign.OK, "versioning is on: what is overwritten or deleted can be had back")
     else:
-        yield Finding(Sign.ADVICE, "versioning is off: what somebody overwrites or deletes is lost", "switch the bucket's versioning on")
+        message = "versioning is off: what somebody overwrites or deletes is lost"
+        yield Finding(Sign.ADVICE, message, "switch the bucket's versioning on", forgets=True)
 
 
 def _encryption(answer: Mapping[str, Any], config: Config) -> Iterator[Finding]:

@@ -26,11 +26,13 @@ def bucket(request: pytest.FixtureRequest) -> Iterator[PlaceToTest]:
     """One that keeps versions."""
     if request.param == "s3":
         with S3Server() as store:
+            store.client().create_bucket(Bucket="forgetful")
             store.client().put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
             yield s3_place(store.url)
     else:
         with GcsServer() as stand_in:
             stand_in.create_bucket(BUCKET)
+            stand_in.create_bucket("forgetful")
             stand_in.set_up(BUCKET, versioning={"enabled": True})
             yield gcs_place(stand_in.url)
 
@@ -105,3 +107,17 @@ def test_versions_that_can_not_be_read_are_a_target_error(bucket: PlaceToTest) -
         assert isinstance(target, Versioned)
         with pytest.raises(TargetError, match=r"nosuch/.*1\.json: its versions can't be read"):
             list(target.versions("1/1.json"))
+
+
+def test_a_bucket_that_keeps_no_versions_is_no_history_and_each_full_run_says_so(
+    bucket: PlaceToTest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = Rig(MemorySource(), lambda: bucket.open(bucket="forgetful"), tmp_path / "state", rules={"history": {"bucket": True}})
+    edit(rig, 0, 1)
+    rig.run(Kind.FULL)
+    assert "the bucket keeps no versions: what a put replaces is lost" in caplog.text
+    caplog.clear()
+    rig.run(Kind.INCREMENTAL)
+    rig.open_target = bucket.open
+    rig.run(Kind.FULL)
+    assert "versions" not in caplog.text
