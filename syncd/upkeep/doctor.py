@@ -26,6 +26,7 @@ from syncd.run.place import Place
 from syncd.sources.base import Introduced, selected
 from syncd.targets.base import Finding, Inspected, Sign, Target
 
+_PROBE = "_syncd/probe-"
 _PATIENCE = 5.0  # seconds
 _CLOCKS_APART = 30 * SECOND  # more is worth a word; a Date has whole seconds, and the answer took its time
 _SHOWN = 5  # Collections named
@@ -135,7 +136,9 @@ def _unused(chosen: Fields, clock: Clock) -> Iterator[Finding]:
 
 def _probed(target: Target) -> Iterator[Finding]:
     """Write, read back, list, copy, create and delete files that no Run would write."""
-    probe = f"_syncd/probe-{secrets.token_hex(8)}.json"
+    for page in target.list(_PROBE):  # left by one that was killed
+        target.delete([stat.key for stat in page])
+    probe = f"{_PROBE}{secrets.token_hex(8)}.json"
     probes, data = [probe, copy := f"{probe}-copy"], f'{{"probe": "{probe}"}}\n'.encode()
     try:
         target.put(probe, data)

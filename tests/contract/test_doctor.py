@@ -320,6 +320,14 @@ def test_a_store_that_does_not_keep_its_promises_is_found_out(
         assert not list((tmp_path / "backup" / "_syncd").glob("probe*"))
 
 
+def test_probes_of_a_doctor_that_was_killed_go_with_the_next_one(desk: Desk, tmp_path: Path) -> None:
+    left = tmp_path / "backup/_syncd/probe-0123456789abcdef.json"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"{}")
+    assert {finding.sign for finding in desk.findings("target")} == {Sign.OK}
+    assert not left.exists()
+
+
 def test_a_bucket_that_is_not_there_is_told(desk: Desk, bucket: Bucket) -> None:
     desk.target["bucket"] = "nowhere"
     (found,) = desk.findings("target")
@@ -394,6 +402,13 @@ def test_a_bucket_that_protects_nothing_gets_advice(desk: Desk, bucket: Bucket) 
     }
     desk.target["sse"] = "AES256"
     assert only(desk.findings("target"), "files are encrypted (AES256)").sign is OK
+
+
+def test_a_history_that_a_bucket_without_versioning_should_keep_is_wrong(desk: Desk, bucket: Bucket) -> None:
+    desk.sync["history"] = "bucket"
+    assert only(desk.findings("target"), "the bucket keeps no versions: what a put replaces is lost").sign is WRONG
+    bucket.put("versioning", VersioningConfiguration={"Status": "Enabled"})
+    assert WRONG not in {finding.sign for finding in desk.findings("target")}
 
 
 def test_object_lock_is_told(desk: Desk, s3: S3Server) -> None:
