@@ -85,10 +85,9 @@ class _Daemon:
         self._clock, self._systemd = SystemClock(), Systemd(env)
         self._runs: set[threading.Thread] = set()
         self._broken: BaseException | None = None
-        self._told = ""
         self._asked, self._reloaded = False, 0.0
         self._files = {path: b""}  # what the config was ever read from, with digests
-        config = self._load()
+        self._config = config = self._load()
         self._checkpoint = open_checkpoint(config)
         cleanup.callback(self._checkpoint.close)
         self._confirmed = Folder(cleanup.enter_context(confirmed.listening(config.state)), 0.0, deep=False)
@@ -103,7 +102,7 @@ class _Daemon:
         cleanup.callback(self._watch.close)
         log.info("syncd %s: Syncs: %s, workers: %s%s", __version__, len(config.syncs), config.workers, where)
         self._service.start()
-        self._follow(config)
+        self._follow()
 
     def run(self, wait: Wait) -> int:
         """Until a signal ends it; the exit code."""
@@ -134,10 +133,7 @@ class _Daemon:
         if self._service.alive():
             self._systemd.ping()
         waiting, running = self._service.queue()
-        told = f"STATUS={running} Runs go on, {waiting} wait"
-        if told != self._told:
-            self._told = told
-            self._systemd.tell(told)
+        self._systemd.tell(f"STATUS={running} Runs go on, {waiting} wait")
 
     def _stop(self, wait: Wait) -> None:
         """Returns when no Run goes on; ends the process itself when one can't end, or at a second signal."""
@@ -192,12 +188,11 @@ class _Daemon:
     def _reload(self) -> None:
         self._systemd.tell("RELOADING=1", f"MONOTONIC_USEC={self._clock.monotonic() * SECOND:.0f}")
         try:
-            config = self._load()
+            self._config = self._load()
+            self._service.take(self._config)
         except ConfigError as error:
             self._service.refuse(error)
-        else:
-            self._service.take(config)
-            self._follow(config)
+        self._follow()
         self._asked, self._reloaded = False, self._clock.monotonic()
         self._systemd.tell("READY=1")
 
@@ -210,11 +205,11 @@ class _Daemon:
         finally:
             self._files |= {path: _digest(path) for path in secrets - self._files.keys()}
 
-    def _follow(self, config: Config) -> None:
-        """Watch the folders of the config, its secrets and files Sources."""
+    def _follow(self) -> None:
+        """Watch the folders of the config, of the secrets that its newest edit names, and of files Sources."""
         exports: dict[Path, list[str]] = {}
-        for name, rules in config.syncs.items():
-            if isinstance(path := getattr(config.sources[rules.source], "path", None), Path):
+        for name, rules in self._config.syncs.items():
+            if isinstance(path := getattr(self._config.sources[rules.source], "path", None), Path):
                 exports.setdefault(path, []).append(name)
         folders = [Folder(path.parent, _CONFIG_QUIET, deep=False) for path in self._files]
         self._watch.follow(

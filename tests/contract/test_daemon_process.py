@@ -182,6 +182,14 @@ def test_a_secret_is_read_again_when_it_changes(tmp_path: Path, studio: StandIn)
         (tmp_path / "secrets/new").replace(tmp_path / "secrets/token")
         daemon.wait(lambda line: "changed cats" in line["message"])
         daemon.wait_run("ok")
+        since = len(daemon.lines)
+        (tmp_path / "later").mkdir()
+        (tmp_path / "new").write_text(daemon.config.read_text().replace("secrets/token", "later/token"))
+        (tmp_path / "new").replace(daemon.config)
+        daemon.wait(lambda line: "the one before it stays" in line["message"], since=since)
+        daemon.wait_run("ok", since=len(daemon.lines))
+        (tmp_path / "later/token").write_text(studio.token)  # in a folder that no config in force names
+        daemon.wait(lambda line: "read again" in line["message"], since=since)
         assert daemon.end() == 0
     assert studio.token not in str(daemon.lines)
 
