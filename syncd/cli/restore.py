@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING
 import typer
 import yaml
 
-from syncd.cli.jobs import read
+from syncd.cli.jobs import moment, read
 from syncd.cli.main import Call
 from syncd.cli.output import clean, fold, log, paint, say, table
 from syncd.cli.sync import progress
-from syncd.clock import SECOND, Clock, SystemClock, format_time, parse_time
+from syncd.clock import Clock, SystemClock, format_time
 from syncd.config import Config, open_checkpoint, open_folder, open_importer, open_target
 from syncd.errors import CheckpointError, OwnedError, SyncdError
-from syncd.fields import parse_duration
 from syncd.keys import Layout
 from syncd.model import Kind
 from syncd.run import PARTIAL
@@ -59,8 +58,8 @@ def run_restore(call: Call, sync: str, where: Where, *, projects: Sequence[str],
         raise typer.BadParameter("--at or --trashed, not both" if at else "--to-label-studio needs --token-file FILE")
     config, _ = read(call, [sync])
     clock = SystemClock()
-    question = Question(tuple(projects), tuple(tasks), _moment(at, clock) if at else None, trashed)
-    with closing(open_target(config, sync, clock)) as target, progress(sync, Kind.FULL, call) as on_progress:
+    question = Question(tuple(projects), tuple(tasks), moment("--at", at, clock) if at else None, trashed)
+    with closing(open_target(config, sync, clock)) as target, progress(sync, Kind.FULL, call) as on_progress, _told():
         layout = Layout(config.syncs[sync].key)
         same = {"from": target.place, "key": layout.template, "projects": [*projects], "tasks": [*tasks], "trashed": trashed}
         if where.folder:
@@ -77,13 +76,14 @@ def run_restore(call: Call, sync: str, where: Where, *, projects: Sequence[str],
     return _show(call, sync, where.folder or str(work / IDS), done, told=not where.folder)
 
 
-def _moment(text: str, clock: Clock) -> int:
-    """Microseconds of a time, or of a duration back from now."""
-    with suppress(ValueError, OverflowError):
-        return clock.now() - int(parse_duration(text) * SECOND)
-    with suppress(ValueError, OverflowError):
-        return parse_time(text)
-    raise typer.BadParameter(f"--at={text}: neither a time like 2026-11-20T12:00:00Z nor a duration back like 2h or 30d")
+@contextmanager
+def _told() -> Iterator[None]:
+    """Who interrupts it is told that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.warning("interrupted: the same command goes on where it stopped")
+        raise
 
 
 @contextmanager

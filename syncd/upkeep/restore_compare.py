@@ -43,16 +43,29 @@ def email(person: object) -> str:
     return str(person.get("email")) if isinstance(person, dict) else f"user {person}"
 
 
+def parts(body: Body, kind: str) -> list[Body]:
+    """Its annotations, predictions or drafts; some exports hold only the ids of predictions, of which nothing can be made."""
+    return [part for part in body.get(kind) or () if isinstance(part, dict)]
+
+
 def shape(body: Body, crowd: Crowd) -> dict[str, object]:
-    """The task as the import takes it; it keeps an annotation's `id` as its `import_id`."""
+    """The task as the import takes it."""
     made = {name: body[name] for name in ("data", "meta", "allow_skip") if body.get(name) is not None}
-    names = ("id", "result", "was_cancelled", "ground_truth", "lead_time")
-    annotations = [
-        {name: part.get(name) for name in names} | {"completed_by": {"email": crowd.there(part.get("completed_by"))}}
-        for part in body.get("annotations") or ()
+    predictions = [
+        {name: part[name] for name in ("score", "model_version") if name in part} | {"result": _result(part)} for part in parts(body, "predictions")
     ]
-    predictions = [{name: part[name] for name in ("result", "score", "model_version") if name in part} for part in body.get("predictions") or ()]
-    return made | {"annotations": annotations, "predictions": predictions}
+    return made | {"annotations": [_annotation(part, crowd) for part in parts(body, "annotations")], "predictions": predictions}
+
+
+def _annotation(part: Body, crowd: Crowd) -> dict[str, object]:
+    """Every flag is told, since the server's defaults are others; the id is kept as `import_id`."""
+    made: dict[str, object] = {name: part.get(name) is True for name in ("was_cancelled", "ground_truth")}
+    made |= {"completed_by": {"email": crowd.there(part.get("completed_by"))}, "result": _result(part), "lead_time": part.get("lead_time")}
+    return made | {"id": part.get("id") if isinstance(part.get("id"), int) else None}
+
+
+def _result(part: Body) -> object:
+    return [] if part.get("result") is None else part["result"]  # none at all would be refused, and the whole task with it
 
 
 def data_digest(body: Body) -> bytes:
@@ -65,24 +78,27 @@ def differences(body: Body, task: Body, crowd: Crowd) -> Iterator[str]:
     """What of a backed-up task is otherwise in a restored one, beyond LOST; its parts in any order."""
     for name in sorted(body.keys() - _LOST["tasks"]):
         if name in _LOST:
-            old, new = list(body.get(name) or ()), list(task.get(name) or ())
-            if len(old) != len(new):
-                yield f"{name} ({len(new)} instead of {len(old)})"
+            old, new, count = parts(body, name), parts(task, name), len(body.get(name) or ())
+            if count != len(new):
+                yield f"{name} ({len(new)} instead of {count})"
             elif _parts(name, old, old, task, crowd) != _parts(name, new, old, task, crowd):
                 yield name
         elif not same(body[name], task.get(name)) and (name != "meta" or body[name] or task.get(name)):  # no meta is an empty one
             yield name
 
 
-def _parts(kind: str, parts: Iterable[Body], old: Iterable[Body], task: Body, crowd: Crowd) -> list[bytes]:
+def _parts(kind: str, some: Iterable[Body], old: Iterable[Body], task: Body, crowd: Crowd) -> list[bytes]:
     """What lasts of them; old: of what they were."""
     kept = {field for part in old for field in part} - _LOST[kind]
-    found = [{field: part.get(field) for field in kept} for part in parts]
-    origin = {part["id"]: part.get("import_id") for part in task.get("annotations") or ()}
+    found = [{field: part.get(field) for field in kept} for part in some]
+    origin = {part["id"]: part.get("import_id") for part in parts(task, "annotations")} if kind == "drafts" else {}
     for part in found:
         if kind == "annotations" and "completed_by" in part:
             part["completed_by"] = crowd.there(part["completed_by"])
-        if kind == "drafts" and parts is not old:
+        for name in {"lead_time", "score"} & part.keys():
+            if isinstance(number := part[name], int):
+                part[name] = float(number)  # as the server holds it
+        if "annotation" in part and some is not old:
             part["annotation"] = origin.get(part.get("annotation"))
     return sorted(map(encode.dumps, found))
 

@@ -23,7 +23,7 @@ from syncd.run.job import OnProgress
 from syncd.scratch import Scratch
 from syncd.sources import rows
 from syncd.upkeep.restore import Restored
-from syncd.upkeep.restore_compare import PARTS, Body, Crowd, data_digest, differences, email, same, shape
+from syncd.upkeep.restore_compare import PARTS, Body, Crowd, data_digest, differences, email, parts, same, shape
 from syncd.upkeep.restore_work import Staged, staged
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class _Project:
             raise
         except SourceError as error:
             return str(error), True
-        if took != (wanted := Counts(len(bodies), *(sum(len(body.get(kind) or ()) for body in bodies) for kind in PARTS))):
+        if took != (wanted := Counts(len(bodies), *(sum(len(parts(body, kind)) for body in bodies) for kind in PARTS))):
             self._server.remove_tasks(ids)
             return f"the server took {took} instead of {wanted}", False
         self._took(first, ids, looked=False)
@@ -258,7 +258,7 @@ class _Project:
                 self._server.remove_draft(draft["id"])
             there.add(draft.get("import_id"))
         annotations = {part.get("import_id"): part["id"] for part in task["annotations"]}
-        for draft in body.get("drafts") or ():
+        for draft in parts(body, "drafts"):
             if draft.get("id") not in there:
                 fields = {name: draft[name] for name in ("result", "lead_time", "was_postponed") if name in draft} | {"import_id": draft.get("id")}
                 with suppress(TransientError):  # whether it was made is seen when all is compared
@@ -304,7 +304,7 @@ class _Project:
 
     def _compare_one(self, number: int, task: Body) -> None:
         body = self._staged.body(number)
-        for part in body.get("annotations") or ():
+        for part in parts(body, "annotations"):
             was, now = email(part.get("completed_by")), self._crowd.there(part.get("completed_by"))
             if was != now:
                 self._done.remark(f"annotations of {was} are by {now} now")
@@ -315,4 +315,4 @@ class _Project:
 
 
 def _has_parts(task: Body, body: Body) -> bool:
-    return all(len(task[kind]) == len(body.get(kind) or ()) for kind in PARTS)
+    return all(len(task[kind]) == len(parts(body, kind)) for kind in PARTS)

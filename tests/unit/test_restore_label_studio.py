@@ -362,6 +362,34 @@ def test_longer_numbers_than_a_server_holds_are_no_reason_to_send_again(work: Pa
     assert len(server.tasks[done.new_project]) == 2
 
 
+def test_predictions_that_are_only_ids_are_named(work: Path) -> None:
+    """As Label Studio's own export has them."""
+    server = Server()
+    (done,) = restore(server, work, files([task(1, predictions=[17, 18]), task(2)]))
+    assert done.failed == [("1", f"restored as task {server.tasks[done.new_project][0]['id']}, but not as it was: predictions (0 instead of 2)")]
+
+
+def test_what_people_write_by_hand_is_taken_as_far_as_it_can_be(work: Path) -> None:
+    server = Server()
+    bare = {"id": "own", "result": [{"x": 1}], "lead_time": 3}
+    (done,) = restore(server, work, files([task(1, annotations=[bare, {"id": 7, "result": None}], drafts=[{"id": 9, "result": []}])]))
+    (made,) = server.tasks[done.new_project]
+    assert [(one["import_id"], one["was_cancelled"], one["ground_truth"]) for one in made["annotations"]] == [(None, False, False), (7, False, False)]
+    assert done.failed == [("1", f"restored as task {made['id']}, but not as it was: annotations")], "no result is another thing than an empty one"
+    assert len(made["drafts"]) == 1
+
+
+def test_a_reading_that_was_cut_short_begins_anew(work: Path) -> None:
+    def cut() -> Iterator[Found]:
+        yield from files(TASKS)[:9]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stage(cut(), work, {})
+    server = Server()
+    right(server, restore(server, work, files(TASKS)), TASKS)
+
+
 def test_another_restore_may_not_use_the_folder(work: Path) -> None:
     restore(Server(), work, files(TASKS))
     with pytest.raises(SyncdError, match="another restore"):
