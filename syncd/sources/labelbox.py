@@ -139,13 +139,13 @@ class Labelbox:
 
     def settings(self, collection: Collection) -> Mapping[str, object]:
         scope = self._scope(collection)
-        own = _lasting(self._api.one(scope.kind, scope.id))
-        if scope.kind == "projects":
-            try:
-                own |= {name: _stable(value) for name, value in self._api.surroundings(scope.id).items()}
-            except SourceError as error:  # the tasks matter more, and the two that are experimental may change any day
-                raise TaskError(str(error)) from None
-        return own
+        if scope.kind != "projects":
+            return _lasting(self._api.one(scope.kind, scope.id))
+        try:
+            return {name: _stable(value) for name, value in _lasting(self._api.project(scope.id)).items()}
+        except SourceError as error:
+            self._api.one(scope.kind, scope.id)  # raises, too, when more than this is wrong
+            raise TaskError(str(error)) from None  # the tasks matter more, and parts of it are experimental: they may change any day
 
     def whoami(self) -> Who:
         found, answer = self._api.retried(lambda: self._api.once(queries.USER))
@@ -198,5 +198,5 @@ def _lasting(value: object) -> dict[str, object]:
 
 def _stable(value: object) -> object:
     if isinstance(value, list):
-        return sorted((_lasting(item) for item in value), key=lambda item: str(item.get("id")))
-    return _lasting(value)
+        return sorted(map(_lasting, value), key=lambda item: str(item.get("id")))
+    return _lasting(value) if isinstance(value, Mapping) else value

@@ -197,32 +197,26 @@ class Api:
         latest = max((moment(row, "lastActivityTime") or 0 for row in self._pages(queries.PROJECTS, "projects", param_0=False)), default=0)
         return Probe(count, latest, None, sha256(encode.dumps(own)).hexdigest()[:16], answer.asked_at)
 
-    def surroundings(self, project: str) -> dict[str, object]:
-        """What belongs to a project: its ontology with all feature schemas, its workflow, queues and batches."""
+    def project(self, id_: str) -> Object:
+        """A project with what belongs to it: its ontology with all feature schemas, its workflow, queues and batches."""
         try:
-            workflow = self.ask(queries.WORKFLOW, projectId=project).get("projectWorkflow")
-        except NotFoundError:  # an old project
-            workflow = None
-        return {
-            "ontology": part(self.ask(queries.ONTOLOGY, param_0=project), "project").get("ontology"),
-            "workflow": workflow,
-            "taskQueues": objects(part(self.ask(queries.QUEUES, projectId=project), "project"), "taskQueues"),
-            "batches": list(self._batches(project)),
-        }
+            found = self.ask(queries.SETTINGS, id=id_, workflow=True)
+        except NotFoundError:  # an old project has no workflow
+            found = self.ask(queries.SETTINGS, id=id_, workflow=False)
+        batches: list[Object] = []
+        cursor: object = None
+        while True:
+            work = part(self.ask(queries.WORK, **{"id": id_, "from": cursor, "first": PAGE}), "project")
+            batches += objects(part(work, "batches"), "nodes")
+            following = part(part(work, "batches"), "pageInfo").get("endCursor")
+            if not following or following == cursor:
+                own, workflow = part(found, "project"), found.get("projectWorkflow")
+                return {**own, "workflow": workflow, "taskQueues": objects(work, "taskQueues"), "batches": batches}
+            cursor = following
 
     def _slice_rows(self, id_: str) -> int:
         found = self.ask(queries.COUNT, **{"id": id_, "from": None, "first": 1})
         return integer(part(found, "getDataRowIdentifiersBySavedQuery"), "totalCount")
-
-    def _batches(self, id_: str) -> Iterator[Object]:
-        cursor: object = None
-        while True:
-            found = part(part(self.ask(queries.BATCHES, **{"projectId": id_, "from": cursor, "first": PAGE}), "project"), "batches")
-            yield from objects(found, "nodes")
-            following = part(found, "pageInfo").get("endCursor")
-            if not following or following == cursor:
-                return
-            cursor = following
 
     def _pages(self, query: str, *path: str, **variables: object) -> list[Object]:
         """All of a listing by skip and first."""

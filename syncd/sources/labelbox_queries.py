@@ -1,7 +1,7 @@
 """What is said to Labelbox, word by word: the queries of its SDK, version 7.17.0, whose answers they agree with.
 
-Pure. The schema is not promised to anyone: each text is the SDK's own, but for PROBE, NAMED and COUNT, which pick from the same types what
-the SDK picks in several steps. EXPERIMENTAL ones go to `/_gql`. `%d %d` are skip and first.
+Pure. The schema is not promised to anyone: each text is the SDK's own, but for PROBE, NAMED, COUNT, SETTINGS and WORK, which pick from the same
+types what the SDK picks in several steps. EXPERIMENTAL ones go to `/_gql`. `%d %d` are skip and first.
 """
 
 from __future__ import annotations
@@ -40,14 +40,13 @@ PROBE = "query ProbePyApi($param_0: ID!){project(where: {id: $param_0}){dataRowC
 COUNT = """query getDataRowIdenfifiersBySavedQueryPyApi($id: ID!, $from: String, $first: Int!) {
     getDataRowIdentifiersBySavedQuery(input: {savedQueryId: $id, after: $from, first: $first}) { totalCount } }"""
 
-ONTOLOGY = f"query GetProjectOntologyPyApi($param_0: ID!){{project(where: {{id: $param_0}}){{ontology{{{_ONTOLOGY}}}}}}}"
-WORKFLOW = "query GetProjectWorkflowPyApi($projectId: ID!) { projectWorkflow(projectId: $projectId) { projectId config createdAt updatedAt } }"
-QUEUES = """query GetProjectTaskQueuesPyApi($projectId: ID!) {
-    project(where: {id: $projectId}) { taskQueues { dataRowCount description name queueType id } } }"""
-BATCHES = """query GetProjectBatchesPyApi($from: String, $first: PageSize, $projectId: ID!) {
-    project(where: {id: $projectId}) {id
-    batches(after: $from, first: $first) { nodes { consensusSettingsJson createdAt name size id updatedAt } pageInfo { endCursor }}}}"""
-EXPERIMENTAL = frozenset({QUEUES, BATCHES})
+SETTINGS = f"""query GetProjectSettingsPyApi($id: ID!, $workflow: Boolean!) {{
+    project(where: {{id: $id}}) {{ {_PROJECT} ontology {{ {_ONTOLOGY} }} }}
+    projectWorkflow(projectId: $id) @include(if: $workflow) {{ projectId config createdAt updatedAt }} }}"""
+WORK = """query GetProjectWorkPyApi($id: ID!, $from: String, $first: PageSize) { project(where: {id: $id}) {
+    taskQueues { dataRowCount description name queueType id }
+    batches(after: $from, first: $first) { nodes { consensusSettingsJson createdAt name size id updatedAt } pageInfo { endCursor } } } }"""
+EXPERIMENTAL = frozenset({WORK})
 
 USER = "query GetUserPyApi{user{createdAt email isExternalUser isViewer lastLoginAt nickname name picture id updatedAt}}"
 _TASKS = "query GetUserCreatedTasksPyApi($param_0: %s, $param_1: ID!){user(where: {id: $param_1}){createdTasks(where: {%s: $param_0} "
