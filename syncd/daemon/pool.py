@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-LONG = 60.0  # seconds
+LONG = 10.0  # seconds: the others wait as long for a place that a silent Target holds
 
 
 @dataclass(slots=True)

@@ -147,7 +147,8 @@ class _Daemon:
             if wait(0.1) in _END:
                 os._exit(INTERRUPTED)
         if self._runs:
-            log.warning("%s Runs could not end in time: the next start goes on from what they recorded", len(self._runs))
+            names = ", ".join(thread.name for thread in self._runs)
+            log.warning("could not end in time: %s; the next start goes on from what they recorded", names)
             if self._broken:
                 log.error("%s", self._broken)
             os._exit(1 if self._broken else 0)

@@ -217,6 +217,18 @@ def test_huge_first_runs_leave_room_for_the_others() -> None:
     assert world.service.queue()[1] >= 4
 
 
+def test_a_target_that_never_answers_delays_the_others_by_seconds() -> None:
+    """Each of its Runs takes a minute to fail; with one worker the other Sync would wait as long."""
+    rules = {"silent": {"every": 1.0}, "cats": {"every": 10.0}}
+    silent = {"duration": lambda name: 60.0 if name == "silent" else 0.5, "status": lambda name: Status.FAILED if name == "silent" else Status.OK}
+    world = Motion(config(rules, workers=1), **silent)  # type: ignore[arg-type]  # as named
+    world.every(0.5, world.service.tick)
+    world.go(600)
+    runs = world.of("cats")
+    assert max(later.seconds - sooner.seconds for sooner, later in itertools.pairwise(runs)) <= 22
+    assert len(runs) >= 50
+
+
 def test_a_restart_goes_on_where_the_schedule_was(world: Motion) -> None:
     world.go(290)
     slots = {name: world.view(name).next_at for name in ("cats", "dogs")}
