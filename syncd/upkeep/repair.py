@@ -11,7 +11,7 @@ Refuses to lose the only copy of anything, to touch a file that syncd never writ
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,9 +22,10 @@ from syncd.errors import GuardTripped
 from syncd.model import Collection, Entry, Event, Failure, Kind, Op, Report, Why
 from syncd.plan import Missing, plan_id
 from syncd.run import run_sync
+from syncd.run.deletions import chunks
 from syncd.run.job import Job, OnProgress
 from syncd.run.place import Place
-from syncd.upkeep.verify import DIFFERS, EXTRA, MISSING, VerifyLine, chunks
+from syncd.upkeep.verify import DIFFERS, EXTRA, MISSING, VerifyLine
 
 _NEVER = -1  # a counter that no Source shows
 
@@ -96,14 +97,17 @@ class _Mending:
         held = checkpoint.known(name, project).entries([line.task for line in lines if line.task is not None])
         state = checkpoint.states(name).get(project)
         entries, failed, settings, wrong = list[Entry](), list[Failure](), None, list[VerifyLine]()
-        for line, found in zip(lines, pool.map(self._digest, lines), strict=True):
+        stands = list(zip(lines, pool.map(self._digest, lines), strict=True))
+        spoilt = [line.task for line, found in stands if line.task is not None and found and (e := held.get(line.task)) and e.digest != found]
+        gone = self._gone(project, spoilt)
+        for line, found in stands:
             entry = held.get(line.task) if line.task is not None else None
             right = entry.digest if entry is not None else state.settings if state is not None and line.task is None else b""
             if entry is not None and found == right and line.found is not None:
                 entries.append(replace(entry, etag=line.found.etag, size=line.found.size))
                 self.recorded += 1
                 continue
-            if project not in self._shown or (entry is not None and entry.kept):
+            if project not in self._shown or (entry is not None and entry.kept) or line.task in gone:
                 self.left.append(line._replace(why=f"{line.why}; can't be mended: it is gone from the Source, or the config leaves it out"))
                 continue
             wrong += [line] if found not in {b"", right} else []
@@ -114,6 +118,10 @@ class _Mending:
             failed.append(Failure(project, line.task, f"its file: {line.why}", entry.revision.last_activity if entry is not None else None))
         self._move(wrong, pool)
         checkpoint.commit(lease, project, Commit(entries=entries, failed=failed, state=settings))
+
+    def _gone(self, project: str, tasks: Sequence[str]) -> Container[str]:
+        """Those that the Source does not have any more: what stands in their place may be all that is left of them."""
+        return self._job.source.confirm(self._shown[project], tasks) if tasks and project in self._shown else ()
 
     def _digest(self, line: VerifyLine) -> bytes:
         """Of what stands there; empty: nothing does."""
@@ -152,7 +160,7 @@ class _Mending:
             tasks = [line.task for line in chunk if line.task is not None]
             held = known.entries(tasks)
             unheld = [task for task in tasks if task not in held]
-            gone = self._job.source.confirm(self._shown[project], unheld) if project in self._shown else set(unheld)
+            gone = self._gone(project, unheld) if project in self._shown else unheld
             orphans += [line for line in chunk if line.task in gone]
             self.left += [
                 line._replace(why=f"{line.why}, and the Source doesn't say that it is gone")

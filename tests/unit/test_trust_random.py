@@ -58,6 +58,11 @@ class TrustStory(Story):
             self.garbage.add(bytes(spoilt))
             self.lossy = True
 
+    @rule(number=NUMBERS, data=st.sampled_from([None, b"{}", b"garbage\n"]))
+    def meddle(self, number: int, data: bytes | None) -> None:
+        super().meddle(number, data)
+        self.lossy = True
+
     @rule(project=PROJECTS)
     def leave_a_foreign_file(self, project: str) -> None:
         self.count += 1

@@ -307,6 +307,17 @@ class TestMended:
         assert (0, ["1/notes.txt"]) == (done.trashed, [line.key for line in done.left])
         assert b"mine" == desk.path("1/notes.txt").read_bytes()
 
+    def test_what_is_left_of_a_task_that_is_gone_stays_in_its_place(self, desk: Desk, source: MemorySource) -> None:
+        """One bit of it is wrong, and nobody can give it again: in the trash it would have 30 days."""
+        desk.rules["on_delete"] = "keep"
+        del source.world["1"].tasks["5"]
+        spoilt = desk.path("1/5.json").read_bytes().replace(b"task", b"tusk")
+        quietly(desk.path("1/5.json"), spoilt)
+        for _ in range(2):
+            done = desk.repair(desk.verify(read=EVERYTHING))
+            assert (Status.OK, ["1/5.json"]) == (done.report.status, [line.key for line in done.left])
+            assert spoilt == desk.path("1/5.json").read_bytes()
+
     def test_a_task_that_is_gone_meanwhile_goes_the_way_of_all_tasks(self, desk: Desk, source: MemorySource) -> None:
         desk.path("1/5.json").unlink()
         lines = desk.verify()
