@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import orjson
@@ -15,11 +15,13 @@ from syncd.checkpoint import sqlite
 from syncd.errors import TaskError
 from syncd.model import Kind, Status
 from syncd.sources.labelbox_rows import row_of
+from syncd.targets import local
 from syncd.upkeep.repair import repair
 from syncd.upkeep.verify import verify
 from tests.fakes import labelbox_faults as faults
 from tests.fakes.labelbox_payloads import image
-from tests.unit.test_labelbox import Stage, backed, heal, stage
+from tests.fakes.mortal import Died, Life
+from tests.unit.test_labelbox import HOUR, Stage, backed, heal, stage
 
 __all__ = ["backed", "stage"]  # fixtures
 
@@ -223,3 +225,43 @@ def test_the_last_of_two_versions_in_one_export_is_kept(backed: Stage) -> None:
     backed.box.plan_export(rows(twice))
     assert backed.run(Kind.FULL).status is Status.OK
     assert backed.held() == backed.truth()
+
+
+def dying(stage: Stage, k: int, kind: Kind | None, *, after: bool) -> bool:
+    """A Run that dies at its k-th effect, and one that does not; whether the first one died."""
+    life = Life(k, after=after)
+    with suppress(Died):
+        stage.rig.run(kind, life)
+    stage.clock.wait(1)
+    report = stage.rig.run()
+    assert (report.status, report.failed) == (Status.OK, []), k
+    assert stage.held() == stage.truth(), k
+    return life.effects >= k
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_first_run_that_dies_anywhere_is_made_whole_by_the_next(stage: Stage, after: bool) -> None:
+    stage.configure(masks=True)
+    k, died = 1 + after, True
+    while died:
+        k += 5
+        place = local.Config(type="local", path=stage.folder / f"backup-{k}")
+        stage.rig.state = stage.folder / f"state-{k}"
+        stage.rig.open_target = lambda place=place: local.open(place, stage.clock)  # type: ignore[misc]
+        died = dying(stage, k, None, after=after)
+    assert k > 20
+
+
+@pytest.mark.parametrize("kind", [Kind.INCREMENTAL, Kind.FULL])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_later_run_that_dies_anywhere_is_made_whole_by_the_next(backed: Stage, kind: Kind, after: bool) -> None:
+    k, died = 0, True
+    while died:
+        k += 1
+        backed.cats.edit_label(backed.ids[0], image(f"a dog {k}"))
+        backed.box.delete(backed.cats.add({}, {})[0])
+        if k % 2 and len(backed.ids) > 9:
+            backed.box.delete(backed.ids.pop(3))
+        backed.clock.wait(HOUR)
+        died = dying(backed, k, kind, after=after)
+    assert k > 10

@@ -28,6 +28,7 @@ VENDORS = {
     "cronsim": {"cron.py"},
     "httpx": {"sources/http.py", "daemon/notify.py"},
     "jinja2": {"daemon/page.py"},
+    "msgspec": {"sources/labelbox_rows.py"},
     "obstore": {"targets/objects.py", "targets/s3.py", "targets/gcs.py"},
     "prometheus_client": {"daemon/metrics.py"},
     "rich": {"cli/*"},
