@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 
@@ -15,10 +15,10 @@ from syncd.cli.output import clean, paint, say
 from syncd.clock import SystemClock, format_date, format_time
 from syncd.config import open_target
 from syncd.errors import SyncdError
-from syncd.keys import Layout, shown
-from syncd.run.job import Job
+from syncd.keys import Layout
+from syncd.run.deletions import chunks
 from syncd.run.place import Listing, Place
-from syncd.run.trash import outlived, remove
+from syncd.run.trash import outlived
 from syncd.upkeep.history import Change, Stood, holders, versions_of
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
@@ -85,30 +85,20 @@ def _moment(at: int) -> str:
 def run_prune(call: Call, syncs: Sequence[str] | None, *, dry_run: bool) -> int:
     """Sync by Sync; the trash and the history of one are listed once."""
     for job in each(call, syncs, write=not dry_run):
+        if not dry_run:
+            Place(job, take_over=False).claim()
         counts: Counter[str] = Counter()
         with closing(Listing(job, "")) as listing:
-            keys = _told(call, job, outlived(job, listing.keys), counts, every=dry_run)
-            if dry_run:
-                deque(keys, maxlen=0)
-            else:
-                Place(job, take_over=False).claim()
-                remove(job, keys)
+            for some in chunks(outlived(job, listing.keys)):
+                for key in some:
+                    counts["history" if "/_history/" in key else "trash"] += 1
+                    if call.json:
+                        call.object({"sync": job.name, "key": key})
+                    elif dry_run:
+                        say(f"  {paint('-', '-')} {clean(key)}")
+                if not dry_run:
+                    job.target.delete(some)
         if not call.json:
             done = "would go" if dry_run else "gone"
             say(f"{job.name}: {counts['trash']:,} from the trash, {counts['history']:,} from the history {done}")
     return 0
-
-
-def _told(call: Call, job: Job, keys: Iterable[str], counts: Counter[str], *, every: bool) -> Iterator[str]:
-    """The keys again, counted and shown as they pass."""
-    layout = job.layout
-    for key in keys:
-        what = "history" if (found := layout.historied(key)) else "trash"
-        counts[what] += 1
-        ids = found or layout.trashed(key)
-        assert ids is not None
-        if call.json:
-            call.object({"sync": job.name, "what": what, "project": ids.project, "task": shown(ids.task), "key": key})
-        elif every:
-            say(f"  {paint('-', '-')} {what:<7}  {clean(key)}")
-        yield key

@@ -6,9 +6,10 @@ either the file and its Entry, or a trash copy beside them, or the Entry alone: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import TypeVar
 
 from syncd.checkpoint.base import Commit, Lease
 from syncd.errors import GuardTripped
@@ -19,6 +20,7 @@ from syncd.run.job import Job
 from syncd.run.place import Place
 from syncd.run.writer import Writer
 
+T = TypeVar("T")
 _CHUNK = 500
 
 
@@ -26,7 +28,7 @@ def with_files(known: Known, missing: Sequence[str]) -> tuple[list[str], list[st
     """The missing ids that have a file to lose; and the others: they failed before they had one, or it is kept, and their failure is over."""
     live: list[str] = []
     over: list[str] = []
-    for chunk in _chunks(missing):
+    for chunk in chunks(missing):
         entries = known.entries(chunk)
         for task in chunk:
             (live if task in entries and not entries[task].kept else over).append(task)
@@ -55,7 +57,7 @@ class Remover:
 
     def remove(self, collection: Collection, missing: Missing) -> None:
         """Delete what is proved to be gone."""
-        for chunk in _chunks(missing.tasks):
+        for chunk in chunks(missing.tasks):
             gone = dict.fromkeys(chunk, Gone.DELETED) if missing.whole else self._job.source.confirm(collection, chunk)
             if gone:
                 self._remove(collection.id, gone)
@@ -104,7 +106,8 @@ class Remover:
         self._job.checkpoint.drop(self._lease, project)
 
 
-def _chunks(tasks: Sequence[str]) -> Iterator[list[str]]:
-    rest = iter(tasks)
+def chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    """Some hundred at a time."""
+    rest = iter(items)
     while chunk := list(islice(rest, _CHUNK)):
         yield chunk

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
-from itertools import islice
 
 from syncd.clock import SECOND, format_date
 from syncd.keys import Trashed
+from syncd.run.deletions import chunks
 from syncd.run.history import surplus
 from syncd.run.job import Job
-
-_CHUNK = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +48,7 @@ def outlived(job: Job, listed: Callable[[], Iterable[str]]) -> Iterator[str]:
 
 def remove(job: Job, keys: Iterable[str]) -> None:
     """Delete them, many at a time. The place must be claimed."""
-    rest = iter(keys)
-    while chunk := list(islice(rest, _CHUNK)):
+    for chunk in chunks(keys):
         job.target.delete(chunk)
 
 

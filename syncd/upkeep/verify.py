@@ -13,17 +13,17 @@ import random
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import filterfalse, islice
-from typing import NamedTuple, TypeVar
+from itertools import filterfalse
+from typing import NamedTuple
 
 from syncd import encode
 from syncd.errors import TaskError
 from syncd.model import Entry, Kind, Stat, Status, Why
+from syncd.run.deletions import chunks
 from syncd.run.job import Job
 from syncd.run.place import Listing, Place
 from syncd.run.preview import plan_sync
 
-T = TypeVar("T")
 SAME, MISSING, EXTRA, DIFFERS, ERROR = "=", "-", "+", "*", "!"
 _PLANNED = {  # what a Run would do, and what that says of the backup
     "+": (MISSING, "not backed up yet"),
@@ -31,7 +31,6 @@ _PLANNED = {  # what a Run would do, and what that says of the backup
     "-": (EXTRA, "gone from the Source"),
     "!": (ERROR, ""),
 }
-_CHUNK = 500
 _RUNS = 100  # looked through for one that ended well
 _PAUSE = 1.0  # seconds until what a Run has in its hands is looked at again
 _PATIENCE = 5.0  # seconds to wait in all: the Run that seems to go on may have been killed
@@ -165,10 +164,11 @@ class _Target:
         """A difference as Checkpoint and Target tell it by now; None when neither knows of that file any more."""
         if not _suspect(line):
             return line
-        checkpoint, name, wanted = self._job.checkpoint, self._job.name, None
+        checkpoint, name = self._job.checkpoint, self._job.name
+        wanted: _Wanted | None = None
         if line.task is not None:
             entry = checkpoint.known(name, line.project).entries([line.task]).get(line.task)
-            wanted = entry and self._of(line.project, entry)
+            wanted = None if entry is None else self._of(line.project, entry)
         elif (state := checkpoint.states(name).get(line.project)) is not None and state.settings:
             wanted = _Wanted(line.project, None, line.key, state.settings)
         if wanted is not None:
@@ -196,10 +196,3 @@ def _source(job: Job) -> Iterator[VerifyLine]:
             sign, why = _PLANNED[line.sign]
             key = "" if line.task is None else job.layout.task(line.project, line.task)
             yield VerifyLine(sign, line.project, line.task, key, why or line.why)
-
-
-def chunks(items: Iterable[T]) -> Iterator[list[T]]:
-    """Some hundred at a time."""
-    rest = iter(items)
-    while chunk := list(islice(rest, _CHUNK)):
-        yield chunk
