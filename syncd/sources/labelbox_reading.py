@@ -104,6 +104,7 @@ class Reading:
         self._size, self._new = known.size(), 0  # before this pass; ids it found that had no Entry
         self._seen = Scratch()  # ids of the export: `_READ`, or empty for those that failed
         self._unlabeled = 0  # labels that rows had before this pass and have no more
+        self._trouble = False  # the last file could not be had for as long as it was tried
         self._sparing = False  # leave out rows whose Revision is held
         self._resumable = False
         self._cursor: int | None = None
@@ -295,8 +296,12 @@ class Reading:
             try:
                 data = self._api.file(url)
             except (TaskError, SourceError) as error:
+                if isinstance(error, SourceError) and self._trouble:
+                    raise  # nor the one before: it is not this file that is wrong, and each would be tried for as long
+                self._trouble = isinstance(error, SourceError)
                 yield Batch(failed=[Failure(self._collection, id_, str(error), self._cursor)], cursor=self._cursor)
                 continue
+            self._trouble = False
             if data:  # nothing at all: a skipped label
                 tasks.append(Task(id_, row.task.revision, data, Counts()))
                 size += len(data)

@@ -19,7 +19,7 @@ from syncd.targets import local
 from syncd.upkeep.repair import repair
 from syncd.upkeep.verify import verify
 from tests.fakes import labelbox_faults as faults
-from tests.fakes.labelbox_payloads import image
+from tests.fakes.labelbox_payloads import image, masked
 from tests.fakes.mortal import Died, Life
 from tests.unit.test_labelbox import HOUR, Stage, backed, heal, stage
 
@@ -265,3 +265,15 @@ def test_a_later_run_that_dies_anywhere_is_made_whole_by_the_next(backed: Stage,
         backed.clock.wait(HOUR)
         died = dying(backed, k, kind, after=after)
     assert k > 10
+
+
+@pytest.mark.parametrize(("times", "status"), [(1, Status.PARTIAL), (2, Status.FAILED)])
+def test_one_file_that_the_server_fails_on_stops_nothing_and_a_server_that_is_down_does(stage: Stage, times: int, status: Status) -> None:
+    stage.cats.add({"labels": [masked("m2")]}, {"labels": [masked("m3")]})
+    stage.configure(masks=True, retry_for=0.01)
+    stage.box.plan("mask", faults.status(500), times=times)
+    report = stage.run()
+    assert (report.status, report.trashed) == (status, 0)
+    assert stage.run().status is Status.OK
+    assert stage.held() == stage.truth()
+    assert len([key for key in stage.rig.files() if key.endswith("-1.png")]) == 3
