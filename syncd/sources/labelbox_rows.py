@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
@@ -125,12 +125,8 @@ def _shape(line: bytes) -> _Shape:
     except msgspec.ValidationError:
         raise TaskError("not a data row: an object with `data_row.id` is expected") from None
     except (ValueError, RecursionError):
-        _refuse(line)
-
-
-def _refuse(line: bytes) -> NoReturn:
-    encode.parse(line)  # names the fault
-    raise TaskError("not JSON that every reader takes")
+        encode.parse(line)  # names the fault
+        raise TaskError("not JSON that every reader takes") from None
 
 
 def _mask_name(path: bytes) -> str:
