@@ -119,9 +119,12 @@ class _Mending:
         self._move(wrong, pool)
         checkpoint.commit(lease, project, Commit(entries=entries, failed=failed, state=settings))
 
-    def _gone(self, project: str, tasks: Sequence[str]) -> Container[str]:
-        """Those that the Source does not have any more: what stands in their place may be all that is left of them."""
-        return self._job.source.confirm(self._shown[project], tasks) if tasks and project in self._shown else ()
+    def _gone(self, project: str, tasks: Sequence[str | None]) -> Container[str | None]:
+        """Those that the Source proves to be gone; None stands for the settings, which go with their Collection."""
+        if project in self._shown:
+            return self._job.source.confirm(self._shown[project], some) if (some := [task for task in tasks if task is not None]) else ()
+        state = self._job.checkpoint.states(self._job.name).get(project)
+        return tasks if tasks and self._job.source.confirm_collection(state.collection if state else Collection(project, project)) else ()
 
     def _digest(self, line: VerifyLine) -> bytes:
         """Of what stands there; empty: nothing does."""
@@ -155,18 +158,13 @@ class _Mending:
     def _still_orphans(self, project: str, lines: Sequence[VerifyLine]) -> list[VerifyLine]:
         """Those that the Run left without an Entry, and that the Source says are gone: a task that can't be read has no Entry either (I4)."""
         known, state = self._job.checkpoint.known(self._job.name, project), self._job.checkpoint.states(self._job.name).get(project)
-        orphans = [line for line in lines if line.task is None and not (state and state.settings)]
-        for chunk in chunks(line for line in lines if line.task is not None):
-            tasks = [line.task for line in chunk if line.task is not None]
-            held = known.entries(tasks)
-            unheld = [task for task in tasks if task not in held]
-            gone = self._gone(project, unheld) if project in self._shown else unheld
-            orphans += [line for line in chunk if line.task in gone]
-            self.left += [
-                line._replace(why=f"{line.why}, and the Source doesn't say that it is gone")
-                for line in chunk
-                if line.task not in held and line.task not in gone
-            ]
+        orphans: list[VerifyLine] = []
+        for chunk in chunks(lines):
+            held: set[str | None] = {*known.entries([line.task for line in chunk if line.task is not None])}
+            rest = [line for line in chunk if line.task not in held | ({None} if state and state.settings else set())]
+            gone = self._gone(project, [line.task for line in rest])
+            orphans += [line for line in rest if line.task in gone]
+            self.left += [line._replace(why=f"{line.why}, and the Source doesn't say that it is gone") for line in rest if line.task not in gone]
         return orphans
 
     def _may_go(self, orphans: Mapping[str, Sequence[VerifyLine]]) -> bool:

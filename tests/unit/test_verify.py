@@ -301,6 +301,19 @@ class TestMended:
         assert (0, ["1/999.json"]) == (done.trashed, [line.key for line in done.left])
         assert desk.path("1/999.json").exists()
 
+    def test_orphans_of_a_collection_that_the_config_leaves_out_stay_until_it_is_gone(self, desk: Desk, source: MemorySource) -> None:
+        source.add("3", 1)
+        whole = source.collections
+        source.collections = lambda: [collection for collection in whole() if collection.id != "3"]  # type: ignore[method-assign]
+        orphans = {"3/1.json", "3/_project.json"}
+        for key in orphans:
+            desk.path(key).parent.mkdir(exist_ok=True)
+            desk.path(key).write_bytes(b"{}")
+        done = desk.repair(desk.verify())
+        assert (0, orphans) == (done.trashed, {line.key for line in done.left})
+        del source.world["3"]
+        assert 2 == desk.repair(desk.verify()).trashed
+
     def test_what_is_not_syncds_is_never_touched(self, desk: Desk) -> None:
         desk.path("1/notes.txt").write_bytes(b"mine")
         done = desk.repair(desk.verify())
