@@ -302,7 +302,7 @@ def _status(config: Config, checkpoint: Checkpoint, name: str, now: int) -> dict
     from syncd.run.standing import standing
 
     stands = standing(checkpoint, name)
-    last, said = stands.newest, stands.newest.report if stands.newest else {}
+    last, said = stands.newest, stands.ended.report if stands.ended else {}  # a Run that goes on hides nothing
     ledger = Ledger(name, wiring(config, name), stands)
     if last and last.status is None:
         ledger.since = last.started_at

@@ -112,7 +112,7 @@ class Service:
                 self._plan(sync)
             self._begin()
         with about(report.sync, report.run_id):
-            _log(report, sync)
+            _log(report, sync, self.confirm_command(report.sync))
         if sync:
             self._told(config, report)
 
@@ -249,7 +249,7 @@ def _error(sync: Ledger) -> str:
     return str(sync.standing.ended.report.get("error", "")) if sync.standing.ended else ""
 
 
-def _log(report: Report, sync: Ledger | None) -> None:
+def _log(report: Report, sync: Ledger | None, confirm: str) -> None:
     """One line of information for each Run, and one more for what needs attention."""
     if report.exit_code == INTERRUPTED:
         log.info("interrupted after %.1f s; the next Run goes on from there", report.seconds)
@@ -262,7 +262,7 @@ def _log(report: Report, sync: Ledger | None) -> None:
         again = f" (next try {format_time(sync.slot)[:19]}Z; Runs failed in a row: {sync.standing.failed_in_a_row})" if sync and sync.slot else ""
         log.error("%s%s", report.error, again)
     if report.guard:
-        log.warning("the Guard stopped the deletions: %s. If they are meant, confirm Plan %s", report.guard, report.plan_id)
+        log.warning("the Guard stopped the deletions: %s. If they are meant: %s", report.guard, confirm)
     if report.failed:
         first = report.failed[0]
         where = first.project if first.name is None else f"{first.project}/{first.name}"

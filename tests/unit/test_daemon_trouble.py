@@ -17,6 +17,7 @@ import pytest
 
 from syncd.checkpoint import sqlite
 from syncd.checkpoint.base import Checkpoint
+from syncd.cli import commands
 from syncd.cli.output import log_to_stderr
 from syncd.clock import SystemClock
 from syncd.config import Config, load, open_source
@@ -28,7 +29,7 @@ from syncd.daemon.service import Service
 from syncd.daemon.systemd import Systemd
 from syncd.daemon.watch import Folder, Watch
 from syncd.errors import AccessError, CheckpointError, Stopped, SyncdError
-from syncd.model import Status
+from syncd.model import Kind, Report, Status
 from syncd.run import opening
 from syncd.run.confirmed import collect, leave, listening
 from syncd.run.opening import attempt
@@ -208,6 +209,15 @@ def test_a_checkpoint_that_fails_at_a_reload_is_not_closed_under_a_run(path: Pat
 
 
 # what is left for the daemon
+
+
+def test_a_run_that_goes_on_hides_no_guard(config: Config, checkpoint: Checkpoint) -> None:
+    now = SystemClock().now()
+    held = Report("cats", "1", Kind.FULL, Status.GUARDED, started_at=now, plan_id="abc")
+    checkpoint.finish(checkpoint.begin("cats", "1", Kind.FULL, now), held, now)
+    checkpoint.begin("cats", "2", Kind.INCREMENTAL, now)
+    told = commands._status(config, checkpoint, "cats", now)
+    assert (told["status"], told["plan_id"]) == ("unfinished", "abc")
 
 
 def test_a_word_is_left_only_where_a_daemon_is_and_taken_once(tmp_path: Path) -> None:
