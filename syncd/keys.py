@@ -36,6 +36,7 @@ _UNSAFE = re.compile(
     | \A(?=(?:con|prn|aux|nul|com\d|lpt\d)(?:[.\ ]|\Z)|(?:datasets|slices|model_runs)\Z)[a-z]""",
     re.ASCII | re.IGNORECASE | re.VERBOSE,
 )
+_SHORTENED = re.compile(r"(?![._ ])[\w.@=, %~-]{100}~~[0-9a-f]{64}", re.ASCII)
 _TRASHED = re.compile(r"\d{4}-\d\d-\d\d/[^/]+\.[0-9a-f]{12}\.json")
 _HISTORIED = re.compile(r"([^/]+)/(\d{8}T\d{6}\.\d{6}Z)(?:\.json|/([^/]+))")
 _COMPACT = str.maketrans("", "", "-:")
@@ -142,26 +143,29 @@ class Layout:
         """The Collection and the task whose file stands at this key; task None: the Collection's settings. None for a key that syncd never writes for
         them, and for one with a shortened id.
         """
-        folder, found, _ = key.rpartition("_project.json")
-        if found:
-            project = self._project(folder[:-1])
-            return (project, None) if project is not None and self.settings(project) == key else None
+        return None if "~~" in key else self.named(key)
+
+    def named(self, key: str) -> tuple[str, str | None] | None:
+        """The same, a shortened id as the key shows it."""
+        if key.endswith("/_project.json"):
+            project = self._project(key.removesuffix("/_project.json"))
+            return None if project is None else (project, None)
         before, _, rest = self.template.partition("{project}")
         between, _, after = (re.escape(part) for part in rest.removesuffix(".json").partition("{task}"))
         kinds = "|".join(KINDS)
-        parts = re.fullmatch(rf"{re.escape(before)}((?:(?:{kinds})/)?[^/]+){between}([^/]+){after}(?:\.json|/([^/]+))", key)
-        if parts is None:
+        parts = re.fullmatch(rf"{re.escape(before)}((?:(?:{kinds})/)?([^/]+)){between}([^/]+){after}(?:\.json|/([^/]+))", key)
+        if parts is None or not all(map(_ours, filter(None, parts.group(2, 3, 4)))):
             return None
-        project, task = _plain(parts[1]), decode(parts[2]) + (SIDE + decode(parts[3]) if parts[3] else "")
-        return (project, task) if self.task(project, task) == key else None
+        return _plain(parts[1]), decode(parts[3]) + (SIDE + decode(parts[4]) if parts[4] else "")
 
     def trashed(self, key: str) -> Trashed | None:
         """What a key in some Collection's trash stands for; None for any other key."""
         folder, found, rest = key.partition("/_trash/")
         day, _, name = rest.partition("/")
-        if not found or not _TRASHED.fullmatch(rest) or (project := self._project(folder)) is None:
+        task = name.rsplit(".", 2)[0]
+        if not found or not _TRASHED.fullmatch(rest) or (project := self._project(folder)) is None or not (task == "_project" or _ours(task)):
             return None
-        return Trashed(project, decode(name.rsplit(".", 2)[0]), day)
+        return Trashed(project, decode(task), day)
 
     def historied(self, key: str) -> Historied | None:
         """What the key of an earlier TaskFile stands for; None for any other key."""
@@ -183,7 +187,7 @@ class Layout:
             return None
         project = folder[len(before) : len(folder) - len(after)]
         kind, _, id_ = project.rpartition("/")
-        return _plain(project) if id_ and kind in {"", *KINDS} else None
+        return _plain(project) if id_ and kind in {"", *KINDS} and _ours(id_) else None
 
 
 def is_side(task: str) -> bool:
@@ -207,8 +211,8 @@ def _plain(folder: str) -> str:
 
 
 def _ours(part: str) -> bool:
-    """Whether `encode` makes this part of some id; a shortened one tells too little to be sure."""
-    return "~~" in part or encode(decode(part)) == part
+    """Whether `encode` makes this part of some id; a shortened one tells too little to be quite sure."""
+    return bool(_SHORTENED.fullmatch(part)) or ("~~" not in part and encode(decode(part)) == part)
 
 
 def _percent(found: re.Match[str]) -> str:

@@ -115,23 +115,8 @@ class _File(NamedTuple):
     @classmethod
     def unpack(cls, layout: Layout, value: bytes) -> _File:
         key, digest, *places = value.decode("utf-8", "surrogatepass").split("\n")
-        project, task = named(layout, key) or ("", "")
+        project, task = layout.named(key) or ("", "")
         return cls(project, task, key, digest, places)
-
-
-def named(layout: Layout, key: str) -> tuple[str, str | None] | None:
-    """The Collection and the task of a key; a shortened id as its key shows it. None for what is no TaskFile, side file or settings of syncd."""
-    found = layout.ids(key)
-    parts = key.split("/")
-    if found or "~~" not in key or any(part[:1] in {"", "_", "."} for part in parts):
-        return found
-    depth = layout.folder("x").count("/")
-    for count in (depth, depth + 1):  # some kinds of Collections have a folder of their own
-        folder = "/".join(parts[:count])
-        project = layout.ids(f"{folder}/_project.json")
-        if project or "~~" in parts[count - 1]:
-            return project[0] if project else parts[count - 1], key.removeprefix(f"{folder}/").removesuffix(".json").replace("/", keys.SIDE)
-    return None
 
 
 def _rank(project: str, task: str | None) -> str:
@@ -147,7 +132,7 @@ def _listed(target: Target, layout: Layout, clock: Clock, question: Question) ->
         _then(target, layout, clock, question.at, found)
     else:
         for page in target.list(""):
-            names = ((stat.key, named(layout, stat.key)) for stat in page)
+            names = ((stat.key, layout.named(stat.key)) for stat in page)
             found.put((_rank(*ids), _File.pack(key, "", [key])) for key, ids in names if ids)
     return found
 
@@ -157,16 +142,16 @@ def _then(target: Target, layout: Layout, clock: Clock, at: int, found: Scratch)
     until, marks = format_time(at), Scratch()
     for line in changes(target, clock):
         key, op = str(line.get("key")), line.get("op")
-        if named(layout, key) is None:
+        if layout.named(key) is None:
             continue
         if str(line.get("at")) > until:
             marks.add({key: (_GONE if line.get("why") == "new" else _UNTOLD).encode()})
         elif op != "keep":
             marks.put([(key, str(line.get("digest")).encode() if op == "put" else _GONE.encode())])
     for page in target.list(""):  # what no line tells of came otherwise, somewhen
-        marks.add({stat.key: _UNTOLD.encode() for stat in page if named(layout, stat.key)})
+        marks.add({stat.key: _UNTOLD.encode() for stat in page if layout.named(stat.key)})
     held = ((key, value.decode()) for key, value in marks.items())
-    found.put((_rank(*ids), _File.pack(key, digest, [key])) for key, digest in held if digest != _GONE and (ids := named(layout, key)))
+    found.put((_rank(*ids), _File.pack(key, digest, [key])) for key, digest in held if digest != _GONE and (ids := layout.named(key)))
 
 
 def _trashed(target: Target, layout: Layout, found: Scratch) -> None:
@@ -250,22 +235,22 @@ class _Fetch:
         """Each was copied there when it was replaced: the first after that time is most likely, then its neighbours."""
         if file.task is None:
             return
-        folder = f"{self._layout.folder(file.project)}_history/{self._part(file.owner, file)}/"
-        listed = (stat.key for page in self._target.list(folder) for stat in page)
+        part = file.owner if "~~" in file.owner and file.owner in file.key else keys.encode(file.owner)  # a shortened id is known as that alone
+        listed = (stat.key for page in self._target.list(f"{self._folder(file)}_history/{part}/") for stat in page)
         times = sorted((past.at, key) for key in listed if (past := self._layout.historied(key)) and past.task == file.task)
         yield from (key for at, key in times if at > (self._at or 0))
         yield from (key for at, key in reversed(times) if at <= (self._at or 0))
 
     def _from_trash(self, file: _File) -> Iterator[str]:
+        """Whatever there has this digest in its name: the bytes tell."""
         with self._lock:
             if file.project not in self._trash:
                 held = self._trash[file.project] = Scratch()
-                for page in self._target.list(f"{self._layout.folder(file.project)}_trash/"):
-                    held.put((stat.key.rpartition("/")[2], stat.key.encode("utf-8", "surrogatepass")) for stat in page)
-            name = "_project" if file.task is None else self._part(file.task, file)
-            found = self._trash[file.project].get([f"{name}.{file.digest[:12]}.json"])
+                for page in self._target.list(f"{self._folder(file)}_trash/"):
+                    held.put((stat.key[-17:-5], stat.key.encode("utf-8", "surrogatepass")) for stat in page)
+            found = self._trash[file.project].get([file.digest[:12]])
         return (key.decode("utf-8", "surrogatepass") for key in found.values())
 
-    def _part(self, id_: str, file: _File) -> str:
-        """The id as keys show it; a shortened one is known as that alone."""
-        return keys.encode(id_) if self._layout.task(file.project, file.task or "") == file.key else id_
+    def _folder(self, file: _File) -> str:
+        """Of its Collection."""
+        return "/".join(file.key.split("/")[: self._layout.folder(file.project).count("/")]) + "/"

@@ -148,6 +148,9 @@ def test_a_key_tells_whose_file_it_is_unless_it_is_shortened(project: str, task:
     for layout in (Layout(), Layout("labels/p={project}/x/t-{task}.json")):
         key, settings_key = layout.task(project, task), layout.settings(project)
         assert layout.ids(key) == (None if "~~" in key else (project, task))
+        shown = tuple(decode(encode(part)) for part in (task.partition(SIDE)[0], side or ""))
+        whose = project if project.startswith("datasets/") else decode(encode(project))
+        assert layout.named(key) == (whose, shown[0] + (SIDE + decode(encode(side.replace(SIDE, ""))) if side else ""))
         assert layout.ids(settings_key) == (None if "~~" in settings_key else (project, None))
         assert layout.ids(layout.trash(project, task, b"\xab" * 32, DAY)) is None
 
@@ -157,6 +160,15 @@ def test_a_key_tells_whose_file_it_is_unless_it_is_shortened(project: str, task:
 )
 def test_a_key_that_syncd_never_writes_is_nobodys(key: str) -> None:
     assert Layout().ids(key) is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["MyData/_trash/2020-01-01/7.0123456789ab.json", "1/_trash/2020-01-01/FOO.0123456789ab.json", "..~~/_trash/2020-01-01/7.0123456789ab.json"],
+)
+def test_what_syncd_never_puts_into_a_trash_is_not_in_one(key: str) -> None:
+    """Nobody else's folder is emptied because it looks like ours (I6)."""
+    assert Layout().trashed(key) is None
 
 
 def test_a_collection_has_its_folder_settings_and_trash() -> None:

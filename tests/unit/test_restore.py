@@ -16,8 +16,9 @@ from syncd.clock import format_time
 from syncd.config import open_folder
 from syncd.errors import SyncdError
 from syncd.keys import SIDE, Layout
+from syncd.model import Kind
 from syncd.targets import local
-from syncd.upkeep.asof import Found, Question, find, named
+from syncd.upkeep.asof import Found, Question, find
 from syncd.upkeep.restore import Restored, to_folder
 from tests.fakes.memory import SECOND, MemorySource
 from tests.fakes.rig import DAY, Rig, TestClock
@@ -316,7 +317,27 @@ HOSTILE = [
 
 @pytest.mark.parametrize("key", [*HOSTILE, "_syncd/owner.json", "1/_history/x.json", "1/readme.txt"])
 def test_keys_that_syncd_never_makes_are_nobodys(key: str) -> None:
-    assert named(Layout(), key) is None
+    assert Layout().named(key) is None
+
+
+@pytest.mark.parametrize("key", ["{project}/{task}.json", "x-{project}-y/t/{task}-z.json"])
+def test_shortened_ids_and_their_side_files_come_back_as_they_were(rig: Rig, source: MemorySource, key: str) -> None:
+    rig.rules = {**FOREVER, "key": key}
+    long = "x" * 300
+    files = {("p" * 300, long), ("p" * 300, f"{long}{SIDE}json"), ("datasets/d", f"{long}{SIDE}a.json"), ("datasets/d", f"7{SIDE}{long}")}
+    stood = []
+    for version in range(3):
+        source.now += SECOND
+        for project, task in files:
+            source.put(project, task, f'{{"v":{version}}}'.encode())
+        if version == 2:
+            source.world["datasets/d"].tasks.clear()
+        rig.run(Kind.FULL)
+        rig.clock.wait(1)
+        stood.append((rig.clock.now(), {Layout(key).task(*file): version for file in files if version < 2 or file[0] != "datasets/d"}))
+    for at, versions in stood:
+        found = {one.key: (one.why, orjson.loads(one.data or b"{}").get("v")) for one in look(rig, at=at) if one.project[0] in "pd" and one.task}
+        assert found == {key: ("", version) for key, version in versions.items()}
 
 
 def test_hostile_ids_come_back_inside_the_folder(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
