@@ -22,7 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from syncd import __version__
 from syncd.cli.output import log_to_stderr, say, show_error
-from syncd.errors import SyncdError
+from syncd.errors import SyncdError, discreet
 
 DEFAULT_PATH = Path("syncd.yaml")
 INTERRUPTED = 130
@@ -144,4 +144,10 @@ def main() -> None:
     # bodies are trees, freed when they are dropped: looking for cycles among them took a tenth of a first Run's time
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
-    app(prog_name="syncd")
+    try:
+        app(prog_name="syncd")
+    except Exception:  # noqa: BLE001 - a bug: shown as Python would, less what a server gave back
+        import traceback
+
+        sys.stderr.write(discreet(traceback.format_exc()))
+        sys.exit(1)

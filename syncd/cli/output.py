@@ -17,7 +17,7 @@ from typing import TextIO
 
 from syncd.clock import SECOND, format_time
 from syncd.context import RUN
-from syncd.errors import ConfigError, SyncdError
+from syncd.errors import ConfigError, SyncdError, discreet
 
 log = logging.getLogger("syncd")
 _COLOURS = {
@@ -95,11 +95,11 @@ class _Text(logging.Handler):
         if self._times:
             place = f"{_at(record)[:19]}Z {place}"
         about += ": " if about else ""
-        text = fold(place + level + about + clean(record.getMessage()), sys.stderr).replace(level, paint(level, level[:-2], sys.stderr), 1)
+        text = fold(place + level + about + clean(discreet(record.getMessage())), sys.stderr).replace(level, paint(level, level[:-2], sys.stderr), 1)
         if hint := getattr(record, "hint", ""):
             text += "\n" + paint(f"    hint: {clean(hint)}", "dim", sys.stderr)
         if record.exc_info:
-            text += "\n" + logging.Formatter().formatException(record.exc_info)
+            text += "\n" + discreet(logging.Formatter().formatException(record.exc_info))
         say(text, sys.stderr)
 
 
@@ -109,10 +109,10 @@ def _at(record: logging.LogRecord) -> str:
 
 class _Json(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        said = {"at": _at(record), "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        said = {"at": _at(record), "level": record.levelname.lower(), "logger": record.name, "message": discreet(record.getMessage())}
         said |= {name: text for name, text in zip(("sync", "run"), RUN.get(), strict=True) if text}
         said |= getattr(record, "fields", {})
         said |= {name: text for name in ("place", "hint") if (text := getattr(record, name, ""))}
         if record.exc_info:
-            said["traceback"] = logging.Formatter().formatException(record.exc_info)
+            said["traceback"] = discreet(logging.Formatter().formatException(record.exc_info))
         say(json.dumps(said), sys.stderr)

@@ -173,6 +173,32 @@ def test_whatever_a_server_gives_back_no_command_shows_a_secret(trouble: str, tm
 
 
 @pytest.mark.usefixtures("clean")
+@pytest.mark.parametrize("trouble", ["json 400", "json 401", "json 500", "text", "elsewhere"])
+def test_nor_does_a_restore_or_a_webhook_that_is_refused(trouble: str, tmp_path: Path) -> None:
+    with WebServer(TROUBLES[trouble]) as bad:
+        desk = Desk(tmp_path, studio=bad.url, box=bad.url, store=bad.url, told=bad.url, token=bad.url)
+        (tmp_path / "session").write_text("canary-restore")
+        (tmp_path / "disk/1").mkdir(parents=True)
+        (tmp_path / "disk/1/1.json").write_text('{"id": 1, "data": {}}')
+        where = ["--to-label-studio", bad.url, "--token-file", str(tmp_path / "session"), "--work", str(tmp_path / "work")]
+        for words in (["restore", "b", *where], ["hooks", "install", "a", "--url", bad.url], ["hooks", "list", "b"]):
+            shown = desk.type(*words)
+            assert "error" in shown.lower(), (words, shown)
+            desk.check(shown, words)
+
+
+@pytest.mark.usefixtures("clean")
+@pytest.mark.parametrize(
+    "account", ["canary", '{"private_key": "canary"}', '{"type": "service_account", "private_key": "canary", "client_email": "c"}']
+)
+def test_nor_does_an_account_that_cannot_be_read(account: str, tmp_path: Path) -> None:
+    desk = Desk(tmp_path, **dict.fromkeys(("studio", "box", "store", "told", "token"), "http://127.0.0.1:1"))
+    (tmp_path / "account.json").write_text(account)
+    for words in (["sync", "c"], ["doctor", "c"]):
+        desk.check(desk.type(*words), (account, words))
+
+
+@pytest.mark.usefixtures("clean")
 @pytest.mark.parametrize("where", ["http://127.0.0.1:1", "http://no-such-host.invalid"])
 def test_nor_when_nobody_is_there(where: str, tmp_path: Path) -> None:
     desk = Desk(tmp_path, studio=where, box=where, store=where, told=where, token=where)
@@ -212,6 +238,35 @@ def test_nor_does_a_config_that_is_wrong(wrong: str, by: str, tmp_path: Path, mo
     for words in (["validate"], ["sync"], ["doctor"]):
         for form in ("text", "json"):
             desk.check(desk.type(*words, form=form), (by, words))
+
+
+BUG = """
+import sys
+from syncd.cli.main import main
+from syncd.targets import objects
+def bug(*_):
+    raise ZeroDivisionError
+objects._answered = bug  # while obstore's error, which holds the echo, is being handled
+main()
+"""
+
+
+@pytest.mark.usefixtures("clean")
+@pytest.mark.parametrize("command", ["sync", "run"])
+def test_nor_does_the_traceback_of_a_bug(command: str, tmp_path: Path) -> None:
+    with WebServer(as_xml(400)) as bad:
+        desk = Desk(tmp_path, studio=bad.url, box=bad.url, store=bad.url, told=bad.url, token=bad.url)
+        log = tmp_path / "log"
+        words = [sys.executable, "-c", BUG, command, *(["d"] if command == "sync" else []), "-c", str(desk.config)]
+        with log.open("wb") as stream:
+            child = subprocess.Popen(words, cwd=tmp_path, env=os.environ | desk.env | {"PYTHONPATH": str(ROOT)}, stdout=stream, stderr=stream)
+        until(lambda: "ZeroDivisionError" in log.read_text())
+        child.send_signal(signal.SIGTERM)
+        child.wait(60)
+        shown = log.read_text()
+        assert "Traceback" in shown
+        assert "***" in shown
+        desk.check(shown, command)
 
 
 @pytest.fixture
