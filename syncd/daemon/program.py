@@ -91,11 +91,15 @@ class _Daemon:
         self._checkpoint = open_checkpoint(config)
         cleanup.callback(self._checkpoint.close)
         self._confirmed = Folder(cleanup.enter_context(confirmed.listening(config.state)), 0.0, deep=False)
-        self._notifier = Notifier(self._clock)
-        cleanup.callback(self._notifier.close)
+        notifier = Notifier(self._clock)
+        cleanup.callback(notifier.close)
         self._timer = Timer()
         cleanup.callback(self._timer.close)
-        self._service = Service(path, config, self._checkpoint, self._clock, self._timer.at, self._launch, self._tell)
+
+        def told(config: Config, report: Report) -> None:
+            notifier.told(report.sync, config.notify_for(report.sync), report)
+
+        self._service = Service(path, config, self._checkpoint, self._clock, self._timer.at, self._launch, told)
         self._timer.start(self._service.due)
         where = self._serve(config)
         self._watch = Watch(self._clock)
@@ -130,10 +134,8 @@ class _Daemon:
                 self._asked |= any(_digest(path) != digest for path, digest in self._files.items())
         if self._asked and self._clock.monotonic() - self._reloaded >= _CONFIG_QUIET:
             self._reload()
-        if self._service.alive():
-            self._systemd.ping()
         waiting, running = self._service.queue()
-        self._systemd.tell(f"STATUS={running} Runs go on, {waiting} wait")
+        self._systemd.tell(f"STATUS={running} Runs go on, {waiting} wait", *["WATCHDOG=1"] * self._service.alive())
 
     def _stop(self, wait: Wait) -> None:
         """Returns when no Run goes on; ends the process itself when one can't end, or at a second signal."""
@@ -143,7 +145,7 @@ class _Daemon:
         self._clock.stop.set()
         until = self._clock.monotonic() + _GRACE
         while self._runs and self._clock.monotonic() < until:
-            self._systemd.ping()
+            self._systemd.tell("WATCHDOG=1")
             if wait(0.1) in _END:
                 os._exit(INTERRUPTED)
         if self._runs:
@@ -172,9 +174,6 @@ class _Daemon:
             self._broken = self._broken or error
         finally:
             self._runs.discard(threading.current_thread())
-
-    def _tell(self, config: Config, report: Report) -> None:
-        self._notifier.told(report.sync, config.notify_for(report.sync), report)
 
     def _serve(self, config: Config) -> str:
         if config.http is None:

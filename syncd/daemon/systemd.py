@@ -5,7 +5,6 @@ sd_notify(3): one datagram of lines to the socket that $NOTIFY_SOCKET names; `@`
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,18 +15,11 @@ class Systemd:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._address = env.get("NOTIFY_SOCKET", "")
-        ours = env.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        self._watchdog = ours and "WATCHDOG_USEC" in env
 
     def tell(self, *lines: str) -> None:
-        """Such as `READY=1`. A service manager that does not listen is no reason to stop."""
+        """Such as `READY=1`, or `WATCHDOG=1`: without it for WatchdogSec, systemd restarts the service. Nobody has to listen."""
         if not self._address:
             return
         address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
             out.sendto("\n".join(lines).encode(), address)
-
-    def ping(self) -> None:
-        """Still alive; without it for WatchdogSec, systemd restarts the service."""
-        if self._watchdog:
-            self.tell("WATCHDOG=1")

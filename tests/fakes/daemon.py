@@ -44,7 +44,7 @@ class Daemon:
         self.lines: list[dict[str, Any]] = []
         self.heard: list[str] = []
         address = f"@syncd-test-{os.getpid()}-{id(self)}"
-        self._env = os.environ | {"PYTHONPATH": str(ROOT), "NOTIFY_SOCKET": address, "WATCHDOG_USEC": "30000000"}
+        self._env = os.environ | {"PYTHONPATH": str(ROOT), "NOTIFY_SOCKET": address}
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(address.replace("@", "\0"))
 

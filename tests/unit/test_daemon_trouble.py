@@ -351,7 +351,7 @@ def test_a_folder_made_again_is_watched_though_it_looks_the_same(tmp_path: Path,
 
 def test_without_systemd_nothing_is_told(tmp_path: Path) -> None:
     Systemd({}).tell("READY=1")
-    Systemd({"NOTIFY_SOCKET": str(tmp_path / "nobody"), "WATCHDOG_USEC": "1"}).ping()
+    Systemd({"NOTIFY_SOCKET": str(tmp_path / "nobody")}).tell("READY=1")
 
 
 def logged(capfd: pytest.CaptureFixture[str], *, as_json: bool) -> str:
