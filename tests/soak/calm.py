@@ -88,13 +88,14 @@ def _mend(mortal: Mortal, chance: Random) -> None:
     """By a full Run and by verifying and repairing, or by the latter alone."""
     if mortal.spoilt or chance.random() < 0.5:
         _sync(mortal, "--full")
-    words: list[list[str]] = [[]]
+    waiting: list[list[str]] = [[]]  # what is said with the next tries
     for _ in range(_TRIES):
-        code, lines, stderr = mortal.home.run("verify", "--read-data", "--source", "--repair", *(words.pop() if words else []))
-        if not code:
-            return
+        code, lines, stderr = mortal.home.run("verify", "--read-data", "--source", "--repair", *waiting.pop())
         repairs = [(line["sync"], line["repair"]) for line in lines if "repair" in line]
-        words = [[sync, "--confirm-deletes", repair["plan_id"]] for sync, repair in repairs if repair["plan_id"]]
+        waiting += [[sync, "--confirm-deletes", repair["plan_id"]] for sync, repair in repairs if repair["plan_id"]]
+        if not code and not waiting:
+            return
+        waiting = waiting or [[]]
         if any(repair["run"].get("plan_id") for _, repair in repairs):
             _sync(mortal)
     raise Violation(f"{mortal.home.name}: it can't be mended: {code} {lines} {stderr}")
