@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from syncd.clock import Clock
-from syncd.errors import SourceError
+from syncd.errors import SourceError, TaskError
 from syncd.fields import Secret
 from syncd.model import Counts
 from syncd.sources import label_studio, label_studio_api
@@ -75,20 +75,22 @@ class Importer:
             raise SourceError(f"POST /api/projects/{project}/import: no ids of the new tasks in the answer: is this a version that syncd knows?")
         return ids, took
 
-    def bodies(self, project: str, after: int = 0) -> Iterator[list[dict[str, Any]]]:
-        """Every task with a greater id, in the order of ids, in pages, as the backup of that project would hold it."""
+    def bodies(self, project: str, after: int = 0, among: Sequence[int] = ()) -> Iterator[list[dict[str, Any]]]:
+        """Every task with a greater id, or those `among` some ids that are there, by id, in pages, as the backup of that project would hold it."""
+        filters, size = [label_studio_api.among(among)] if among else [], _PAGE
         while True:
-            page = self._api.bodies(project, [], _PAGE, after)
+            try:
+                page = self._api.bodies(project, filters, size, after)
+            except TaskError as error:  # too heavy together
+                if size == 1:
+                    raise SourceError(f"{error}; it is the first task after {after}: delete it there and run this again") from error
+                size //= 2
+                continue
             if page.tasks:
                 after = label_studio_api.integer(page.tasks[-1], "id")
                 yield [dict(label_studio_api.task_of(task).body) for task in page.tasks]  # type: ignore[arg-type]  # of a task, never of a side file
             if page.complete:
                 return
-
-    def some(self, project: str, ids: Sequence[int]) -> list[dict[str, Any]]:
-        """Those of these tasks that are there."""
-        page = self._api.bodies(project, [label_studio_api.among(ids)], len(ids))
-        return [dict(label_studio_api.task_of(task).body) for task in page.tasks]  # type: ignore[arg-type]  # likewise
 
     def draft(self, task: object, annotation: object, draft: Mapping[str, object]) -> None:
         """Make a draft of the token's user."""

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from syncd import encode
 from syncd.clock import Clock
@@ -247,9 +247,9 @@ class _Project:
             lines |= {entry["first"] + at: new for at, new in enumerate(took) if entry["first"] + at in lines}
         ids = sorted(new for new in lines.values() if new >= 0)
         for start in range(0, len(ids), _FEW):
-            for task, number in self._paired(self._server.some(self._id, ids[start : start + _FEW])):
-                if number is not None:
-                    self._drafts(self._staged.body(number), task)
+            for page in self._server.bodies(self._id, among=ids[start : start + _FEW]):
+                for task, number in self._paired(page):
+                    self._drafts(self._staged.body(cast("int", number)), task)
 
     def _drafts(self, body: Body, task: Body) -> None:
         there: set[object] = set()

@@ -6,6 +6,7 @@ import copy
 import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,12 +15,14 @@ import pytest
 
 from syncd.errors import AccessError, OwnedError, SourceError, SyncdError, TransientError
 from syncd.model import Counts
+from syncd.sources import label_studio_api, label_studio_import
 from syncd.sources.label_studio_import import Importer
 from syncd.upkeep import restore_label_studio
 from syncd.upkeep.asof import Found
 from syncd.upkeep.restore import Restored
 from syncd.upkeep.restore_compare import Crowd, differences
 from syncd.upkeep.restore_work import locked, stage, staged
+from tests.fakes.label_studio import StandIn
 from tests.fakes.mortal import Died, Life, Mortal
 from tests.fakes.rig import TestClock
 
@@ -89,14 +92,12 @@ class Server:
             self.tasks[project].append(task)
         return [task["id"] for task in tasks]
 
-    def bodies(self, project: str, after: int = 0) -> Iterator[list[Task]]:
+    def bodies(self, project: str, after: int = 0, among: Sequence[int] = ()) -> Iterator[list[Task]]:
         self._arrive(0.3)
-        found = sorted((task for task in self.tasks[project] if task["id"] > after), key=lambda task: int(task["id"]))
+        mine = (task for task in self.tasks[project] if task["id"] > after and (not among or task["id"] in among))
+        found = sorted(mine, key=lambda task: int(task["id"]))
         for start in range(0, len(found), 3):
             yield copy.deepcopy(found[start : start + 3])
-
-    def some(self, project: str, ids: Sequence[int]) -> list[Task]:
-        return [body for page in self.bodies(project) for body in page if body["id"] in ids]
 
     def draft(self, task: object, annotation: object, draft: Mapping[str, object]) -> None:
         made = dict(draft) | {"annotation": annotation}
@@ -410,3 +411,14 @@ def test_a_torn_journal_and_several_projects(work: Path) -> None:
     for project in staged(work):
         assert b"\n" not in project.line(0)[:-1] if len(project) else True
         project.close()
+
+
+def test_tasks_that_are_too_heavy_together_are_read_back_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_studio_api, "HEAVIEST_PAGE", 4_000)
+    with StandIn() as studio:
+        project = studio.project("Heavy")
+        ids = project.add([{"data": {"text": "x" * 1_500}} for _ in range(6)] + [{"data": {"text": "x" * 5_000}}])
+        server = label_studio_import.open(studio.url, studio.token, TestClock())
+        with closing(server):
+            assert [body["id"] for page in server.bodies(str(project.id)) for body in page] == ids
+            assert [body["id"] for page in server.bodies(str(project.id), among=ids[2:5]) for body in page] == ids[2:5]
