@@ -173,7 +173,7 @@ def test_whatever_a_server_gives_back_no_command_shows_a_secret(trouble: str, tm
 
 
 @pytest.mark.usefixtures("clean")
-@pytest.mark.parametrize("trouble", ["json 400", "json 401", "text", "elsewhere"]  # what is not tried again for a minute)
+@pytest.mark.parametrize("trouble", ["json 400", "json 401", "text", "elsewhere"])  # what is not tried again for a minute
 def test_nor_does_a_restore_or_a_webhook_that_is_refused(trouble: str, tmp_path: Path) -> None:
     with WebServer(TROUBLES[trouble]) as bad:
         desk = Desk(tmp_path, studio=bad.url, box=bad.url, store=bad.url, told=bad.url, token=bad.url)
