@@ -90,7 +90,7 @@ class _Daemon:
         self._config = config = self._load()
         self._checkpoint = open_checkpoint(config)
         cleanup.callback(self._checkpoint.close)
-        self._confirmed = Folder(cleanup.enter_context(confirmed.listening(config.state)), 0.0, deep=False)
+        self._state = cleanup.enter_context(confirmed.listening(config.state))
         notifier = Notifier(self._clock)
         cleanup.callback(notifier.close)
         self._timer = Timer()
@@ -124,13 +124,12 @@ class _Daemon:
 
     def _tick(self) -> None:
         self._service.tick()
+        for name, plan_id in confirmed.collect(self._state).items():
+            self._service.confirm(name, plan_id)
         for folder in self._watch.tick():
             for name in folder.syncs:
                 self._service.wake(name)
-            if folder == self._confirmed:
-                for name, plan_id in confirmed.collect(folder.path.parent).items():
-                    self._service.confirm(name, plan_id)
-            elif not folder.syncs:
+            if not folder.syncs:
                 self._asked |= any(_digest(path) != digest for path, digest in self._files.items())
         if self._asked and self._clock.monotonic() - self._reloaded >= _CONFIG_QUIET:
             self._reload()
@@ -212,9 +211,7 @@ class _Daemon:
             if isinstance(path := getattr(self._config.sources[rules.source], "path", None), Path):
                 exports.setdefault(path, []).append(name)
         folders = [Folder(path.parent, _CONFIG_QUIET, deep=False) for path in self._files]
-        self._watch.follow(
-            [self._confirmed, *folders, *(Folder(path, _FOLDER_QUIET, deep=True, syncs=tuple(names)) for path, names in exports.items())]
-        )
+        self._watch.follow([*folders, *(Folder(path, _FOLDER_QUIET, deep=True, syncs=tuple(names)) for path, names in exports.items())])
 
 
 def _digest(path: Path) -> bytes:

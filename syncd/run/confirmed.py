@@ -19,10 +19,10 @@ def folder(state: Path) -> Path:
 
 @contextmanager
 def listening(state: Path) -> Iterator[Path]:
-    """The folder, for as long as a daemon lives."""
+    """Words may be left in `state`, for as long as a daemon lives."""
     folder(state).mkdir(mode=0o700, exist_ok=True)
     try:
-        yield folder(state)
+        yield state
     finally:
         with suppress(OSError):  # somebody left a word at the last moment: the next start takes it
             folder(state).rmdir()
