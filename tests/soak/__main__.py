@@ -135,10 +135,13 @@ class Soak:
         else:
             self.mortal.short_of_space()
 
-    def _tamper(self) -> str:
+    def _tamper(self) -> tuple[str, ...]:
         self.harmed = True
         self.disk.free()
-        return tamper(self.mortal.home.places[self.chance.choice(SYNCS)], self.chance)
+        sync = self.chance.choice(SYNCS)
+        done = tamper(self.mortal.home.places[sync], self.chance)
+        self.moments[0].tampered |= {(sync, key) for key in done[1:]}
+        return done
 
     def _flip(self) -> None:
         self.mortal.resume()

@@ -22,9 +22,12 @@ _TRIES = 6
 
 @dataclass
 class Moments:
-    """What stood when, as one syncd told it. untold: what no feed tells of, since the Checkpoint that would have was lost."""
+    """What stood when, as one syncd told it. untold: what no feed tells of, since the Checkpoint that would have was lost; tampered: keys whose bytes
+    syncd takes for its own when it copies them.
+    """
 
     untold: dict[str, set[tuple[str, str]]] = field(default_factory=lambda: {sync: set() for sync in SYNCS})
+    tampered: set[tuple[str, str]] = field(default_factory=set)
     then: list[tuple[str, World]] = field(default_factory=list)
 
 
@@ -113,7 +116,7 @@ def check_places(home: Home, studio: Studio, moments: Moments) -> None:
     for sync in SYNCS:
         files = home.places[sync].files()
         _equal(f"{home.name} {sync}", _restored(home, sync), world)
-        _told(home, sync, files, studio, moments.untold[sync])
+        _told(home, sync, files, studio, moments)
         litter = [key for key in files if key.startswith("_syncd/") and key != "_syncd/owner.json" and not key.startswith("_syncd/changes/")]
         if litter:
             raise Violation(f"{home.name} {sync}: left behind: {litter}")
@@ -122,9 +125,9 @@ def check_places(home: Home, studio: Studio, moments: Moments) -> None:
         raise Violation(f"{home.name}: temporary files left behind: {strange}")
 
 
-def _told(home: Home, sync: str, files: dict[str, bytes], studio: Studio, untold: set[tuple[str, str]]) -> None:
+def _told(home: Home, sync: str, files: dict[str, bytes], studio: Studio, moments: Moments) -> None:
     _, lines, _ = home.run("changes", sync)
-    put = {(line["key"], line["digest"]) for line in lines if line["op"] == "put"} | untold
+    put = {(line["key"], line["digest"]) for line in lines if line["op"] == "put"} | moments.untold[sync]
     for key, data in tasks(files).items():
         if (key, _digest(data)) not in put:
             raise Violation(f"{home.name} {sync}: no feed tells the put of {key}")
@@ -135,7 +138,7 @@ def _told(home: Home, sync: str, files: dict[str, bytes], studio: Studio, untold
         asked = {(line["project"], line["task"]), (line["project"], None)} & studio.deleted
         if not asked and line["why"] != "healed":
             raise Violation(f"{home.name} {sync}: deleted, and nobody asked the Source to: {line}")
-        if _digest(trash.get(f"{line['task']}.{line['digest'][:12]}.json", b"")) != line["digest"]:
+        if (sync, line["key"]) not in moments.tampered and _digest(trash.get(f"{line['task']}.{line['digest'][:12]}.json", b"")) != line["digest"]:
             raise Violation(f"{home.name} {sync}: deleted, and not in the trash: {line}")
 
 

@@ -60,11 +60,11 @@ def tasks(files: dict[str, bytes]) -> dict[str, bytes]:
     return {key: data for key, data in files.items() if key.endswith(".json") and "/_" not in f"/{key}" and "/" in key}
 
 
-def tamper(place: Place, chance: Random) -> str:
-    """One file is removed, cut, has one bit flipped, is taken for another one, or is nobody's; what was done."""
+def tamper(place: Place, chance: Random) -> tuple[str, ...]:
+    """One file is removed, cut, has one bit flipped, is taken for another one, or is nobody's; what was done, and to which."""
     files = tasks(place.files())
     if len(files) < 2:
-        return ""
+        return ()
     key, other = chance.sample(sorted(files), 2)
     data = files[key]
     kind = chance.choice(["removed", "cut", "flipped", "swapped", "orphan"])
@@ -80,7 +80,7 @@ def tamper(place: Place, chance: Random) -> str:
         place.put(other, data)
     else:
         place.put(f"{key.partition('/')[0]}/9{chance.randrange(10**6):06}.json", data)
-    return f"{kind} {key}"
+    return kind, key, other
 
 
 def flip(path: Path, chance: Random) -> None:
