@@ -110,6 +110,8 @@ class LabelStudio:
         return gone
 
     def confirm_collection(self, collection: Collection) -> bool:
+        if not (collection.id.isascii() and collection.id.isdigit()):  # no id of Label Studio's, which answers with a page of HTML
+            return False
         return self._api.project(collection.id) is None and all(c.id != collection.id for c in self._api.projects())
 
     def settings(self, collection: Collection) -> Mapping[str, object]:

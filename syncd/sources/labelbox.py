@@ -115,7 +115,7 @@ class Labelbox:
 
     def confirm(self, collection: Collection, tasks: Sequence[str]) -> dict[str, Gone]:
         scope, gone = self._scope(collection), dict[str, Gone]()
-        rows = iter(dict.fromkeys(task.partition(SIDE)[0] for task in tasks))
+        rows = iter(dict.fromkeys(row for task in tasks if (row := task.partition(SIDE)[0]).isascii()))  # others are no ids of Labelbox
         while some := list(islice(rows, MOST_IDS)):
             asked = self._ask(scope, scope.among(some), some)
             if asked is None:

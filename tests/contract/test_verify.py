@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from syncd.keys import SIDE, Layout
 from syncd.model import Kind, Status
 from syncd.upkeep.verify import DIFFERS, EXTRA, MISSING
 from tests.contract.test_sources import WORLDS
@@ -127,3 +128,27 @@ def test_every_source_gives_again_exactly_what_is_missing_or_differs(make: Calla
             assert (Status.OK, 3, []) == (done.report.status, done.report.healed, done.left)
             assert before == desk.backup()
             assert desk.verify(read=EVERYTHING, source=True) == []
+
+
+@pytest.mark.parametrize("make", WORLDS.values(), ids=WORLDS)
+def test_no_name_of_a_strangers_file_stops_a_repair(make: Callable[[Path], World], tmp_path: Path) -> None:
+    """They look like TaskFiles, so that each Source is asked for ids that it never gave."""
+    ids = ["abc", "9" * 30, "-1", "007", "é", "a/b", " ", "\n", "\udc80", "a" * 170, f"12{SIDE}m.png", f"{SIDE}m"]
+    (tmp_path / "world").mkdir()
+    with closing(make(tmp_path / "world")) as world:
+        world.add("Cats", {"text": "a"})
+        with closing(world.open({})) as source:
+            desk = Desk(source, new_place("local", "", tmp_path).open, tmp_path / "state", TestClock())
+            desk.run()
+            (project,) = (collection.id for collection in source.collections())
+            keys = {*(Layout().task(project, id_) for id_ in ids), Layout().task("no such", "1"), Layout().settings("no such")}
+            with closing(desk.open_target()) as target:
+                for key in keys:
+                    target.put(key, key.encode())
+                target.flush()
+            lines = desk.verify()
+            assert keys == {line.key for line in lines}
+            done = desk.repair(lines)
+            assert (Status.OK, "", len(keys)) == (done.report.status, done.report.error, done.trashed + len(done.left))
+            assert {line.key for line in done.left} == {line.key for line in desk.verify()}
+            assert len(desk.kept()) == done.trashed
