@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from syncd.cli.jobs import moment, read
 from syncd.cli.main import Call
 from syncd.cli.output import clean, fold, log, paint, say, table
 from syncd.cli.sync import progress
-from syncd.clock import Clock, SystemClock, format_time
+from syncd.clock import Clock, SystemClock
 from syncd.config import Config, open_checkpoint, open_folder, open_importer, open_target
 from syncd.errors import CheckpointError, OwnedError, SyncdError
 from syncd.keys import Layout
@@ -27,7 +27,7 @@ from syncd.model import Kind
 from syncd.run import PARTIAL
 from syncd.targets.base import Target
 from syncd.upkeep.asof import Question, find
-from syncd.upkeep.restore import Restored, to_folder
+from syncd.upkeep.restore import Restored, begun, to_folder
 from syncd.upkeep.restore_compare import LOST, Crowd
 from syncd.upkeep.restore_label_studio import IDS, to_label_studio
 from syncd.upkeep.restore_work import locked, stage
@@ -56,6 +56,10 @@ def run_restore(call: Call, sync: str, where: Where, *, projects: Sequence[str],
         raise typer.BadParameter("say where to: --to-folder FOLDER or --to-label-studio URL")
     if (at and trashed) or (where.url and not where.token_file):
         raise typer.BadParameter("--at or --trashed, not both" if at else "--to-label-studio needs --token-file FILE")
+    if where.folder and (where.token_file or where.map or where.work):
+        raise typer.BadParameter("--token-file, --map and --work belong to --to-label-studio")
+    if where.url and where.force:
+        raise typer.BadParameter("--force belongs to --to-folder: a Label Studio gets new projects")
     config, _ = read(call, [sync])
     clock = SystemClock()
     question = Question(tuple(projects), tuple(tasks), moment("--at", at, clock) if at else None, trashed)
@@ -63,8 +67,10 @@ def run_restore(call: Call, sync: str, where: Where, *, projects: Sequence[str],
         layout = Layout(config.syncs[sync].key)
         same = {"from": target.place, "key": layout.template, "projects": [*projects], "tasks": [*tasks], "trashed": trashed}
         if where.folder:
-            same["at"] = "" if question.at is None else format_time(question.at)
             with _lease(config, sync), _folder(where.folder, target, clock) as folder:
+                same |= {"asked": at, "at": question.at}
+                question = replace(question, at=begun(folder, same))
+                same["at"] = question.at
                 done = to_folder(find(target, layout, clock, question), folder, layout, same, force=where.force, on_progress=on_progress)
         else:
             work, people = Path(where.work or f"restore-{sync}"), _people(where.map)
@@ -89,13 +95,15 @@ def _told() -> Iterator[None]:
 @contextmanager
 def _folder(path: str, target: Target, clock: Clock) -> Iterator[Target]:
     """The folder to restore to, which is neither in the Target nor around it."""
-    with closing(open_folder(Path(path), clock)) as folder:
-        if f"{folder.place}/".startswith(f"{target.place}/") or f"{target.place}/".startswith(f"{folder.place}/"):
-            raise SyncdError(f"{folder.place} lies in the Target, or the Target in it: give another folder")
-        yield folder
-    with suppress(OSError):  # its own are left alone
-        (Path(path) / "_syncd" / "tmp").rmdir()
-        (Path(path) / "_syncd").rmdir()
+    try:
+        with closing(open_folder(Path(path), clock)) as folder:
+            if f"{folder.place}/".startswith(f"{target.place}/") or f"{target.place}/".startswith(f"{folder.place}/"):
+                raise SyncdError(f"{folder.place} lies in the Target, or the Target in it: give another folder")
+            yield folder
+    finally:
+        for left in ("_syncd/tmp", "_syncd"):  # if nothing is in it any more
+            with suppress(OSError):
+                Path(path, left).rmdir()
 
 
 @contextmanager

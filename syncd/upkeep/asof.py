@@ -59,7 +59,9 @@ def find(target: Target, layout: Layout, clock: Clock, question: Question) -> It
     """Every wanted file, project by project: its settings first, then its tasks by id. Raises SyncdError when nothing is there, TargetError."""
     with closing(_listed(target, layout, clock, question)) as listed, ThreadPoolExecutor(target.concurrency, "syncd-restore") as pool:
         fetch = _Fetch(target, layout, question.at)
-        known, hit, tasks = [], False, set(question.tasks)
+        known, hit = list[str](), False
+        wanted = {part if "~~" in (part := keys.encode(task)) else task for task in question.tasks}
+        missing = set(wanted)
         files = (_File.unpack(layout, value) for _, value in listed.items())
         for project, group in groupby(files, lambda file: file.project):
             rest = iter(group)
@@ -75,13 +77,13 @@ def find(target: Target, layout: Layout, clock: Clock, question: Question) -> It
             if settings:
                 yield settings
             tasks_of = chain(() if settings else (first,), (second,) if second else (), rest)
-            mine = (file for file in tasks_of if not question.tasks or file.owner in question.tasks)
+            mine = (file for file in tasks_of if not wanted or file.owner in wanted)
             while some := list(islice(mine, _AHEAD * target.concurrency)):
-                tasks.difference_update(file.owner for file in some)
+                missing.difference_update(file.owner for file in some)
                 yield from pool.map(fetch, some)
         if not hit:
             raise SyncdError(_nothing(target, known, question))
-        yield from (Found("", task, "", None, f"no such task stands {_moment(question)}") for task in sorted(tasks))
+        yield from (Found("", task, "", None, f"no such task stands {_moment(question)}") for task in sorted(missing))
 
 
 def _nothing(target: Target, known: Sequence[str], question: Question) -> str:
@@ -160,16 +162,24 @@ def _trashed(target: Target, layout: Layout, found: Scratch) -> None:
         for key in (stat.key for stat in page):
             if (trashed := layout.trashed(key)) is None:
                 continue
-            settings = key.rpartition("/")[2].startswith("_project.")
-            task = None if settings else trashed.task
-            home = layout.settings(trashed.project)
-            found.add({_rank(trashed.project, None): _File.pack(home, "")})
-            rank, home = _rank(trashed.project, task), home if task is None else layout.task(trashed.project, task)
+            folder, _, rest = key.partition("/_trash/")  # as it is written, since ids may be shortened there
+            found.add({_rank(trashed.project, None): _File.pack(f"{folder}/_project.json", "")})
+            home = f"{folder}/{_home(layout, rest.rpartition('/')[2].rsplit('.', 2)[0])}"
+            rank = _rank(trashed.project, None if home.endswith("/_project.json") else trashed.task)
             held = found.get([rank]).get(rank)
             others = _File.unpack(layout, held).places if held else ()
             day = max((copy.day for place in others if (copy := layout.trashed(place))), default="")
             if day <= trashed.day:
                 found.put([(rank, _File.pack(home, "", [*(others if day == trashed.day else ()), key]))])
+
+
+def _home(layout: Layout, part: str) -> str:
+    """Where, in the folder of its project, the file with this name in the trash belongs."""
+    if part == "_project":
+        return "_project.json"
+    owner, side, name = keys.decode(part).partition(keys.SIDE)
+    path = layout.template.partition("{project}")[2].partition("/")[2].replace("{task}", keys.encode(owner) if side else part)
+    return f"{path.removesuffix('.json')}/{keys.encode(name)}" if side else path
 
 
 class _Fetch:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, groupby, islice
+from typing import cast
 
 from syncd import encode, keys
 from syncd.errors import SyncdError, TaskError
@@ -62,6 +63,12 @@ class Restored:
         """For a bar; each `what` gets one of its own."""
         title = self.title or self.project
         return Progress(f"{self.project}{what}", f"{what} {title}".strip(), total, done, done, len(self.failed), self.size)
+
+
+def begun(folder: Target, same: dict[str, object]) -> int | None:
+    """`same["at"]`, or the moment of an unfinished restore there that differs in this alone: a time back from now moves on with each try."""
+    told = Found("", None, "", folder.get(_MARKER)).body
+    return cast("int | None", (told if told | {"at": 0} == same | {"at": 0} else same)["at"])
 
 
 def to_folder(

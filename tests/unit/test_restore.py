@@ -218,6 +218,20 @@ class TestTrash:
             rig.run(confirm_deletes=report.plan_id)
         assert bodies(look(rig, trashed=True)) == before
 
+    @pytest.mark.parametrize("key", ["{project}/{task}.json", "labels/p-{project}/of/t-{task}/t.json"])
+    def test_with_ids_that_keys_shorten(self, rig: Rig, source: MemorySource, tmp_path: Path, key: str) -> None:
+        rig.rules, rig.state = FOREVER | {"key": key}, tmp_path / "other state"
+        rig.open_target = lambda: local.open(local.Config(type="local", path=tmp_path / "other"), rig.clock)
+        long = "x" * 300
+        source.put(long, long, {"id": long})
+        source.world[long].title = "Long"
+        rig.run()
+        before = look(rig, projects=["Long"])
+        source.world[long].tasks.clear()
+        rig.run(confirm_deletes=rig.run().plan_id)
+        found = look(rig, trashed=True, tasks=[long])
+        assert [(one.key, one.data, one.why) for one in found] == [(one.key, one.data, "") for one in before]
+
     def test_a_damaged_copy_is_named(self, rig: Rig, source: MemorySource, tmp_path: Path) -> None:
         del source.world["1"].tasks["4"]
         rig.run()

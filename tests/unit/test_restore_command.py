@@ -16,7 +16,7 @@ import syncd.cli.restore as command
 from syncd.cli.main import app
 from syncd.config import load, open_checkpoint
 from syncd.run import opening
-from syncd.upkeep.asof import find
+from syncd.upkeep.asof import Question, find
 from tests.fakes.label_studio import StandIn
 from tests.fakes.memory import MemorySource
 from tests.unit.test_restore_label_studio import Server
@@ -113,10 +113,39 @@ def test_what_is_not_restored_is_named_with_exit_code_3(desk: Desk) -> None:
     assert not (desk.folder / "out" / "12" / "3.json").exists()
 
 
+def test_a_moment_back_from_now_stays_that_one_when_it_goes_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[int]()
+
+    def cut(target: Any, layout: Any, clock: Any, question: Question) -> Any:
+        asked.append(question.at or 0)
+        yield from list(find(target, layout, clock, question))[: 2 * len(asked)]
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "find", cut)
+    words = ["restore", "cats", "--to-folder", "out", "--at", "0s"]
+    assert desk.type(*words).exit_code == 130
+    assert desk.type(*words, "--task", "3").exit_code == 1
+    assert (desk.type(*words).exit_code, len(asked), len(set(asked))) == (0, 2, 1)
+    assert not (desk.folder / "out" / "_syncd").exists()
+
+
+def test_a_folder_that_can_not_be_written_keeps_nothing_of_syncd(desk: Desk) -> None:
+    (desk.folder / "out" / "12").mkdir(parents=True)
+    (desk.folder / "out" / "12" / "3.json").mkdir()
+    result = desk.type("restore", "cats", "--to-folder", "out")
+    assert (result.exit_code, "something that is not a file stands where a file is needed" in result.stderr) == (1, True)
+    assert not (desk.folder / "out" / "_syncd" / "tmp").exists()
+
+
 @pytest.mark.parametrize(
     "words",
     [
         [],
+        ["--to-folder", "out", "--work", "x"],
+        ["--to-folder", "out", "--map", "token"],
+        ["--to-folder", "out", "--token-file", "token"],
+        ["--to-label-studio", "http://x", "--token-file", "token", "--force"],
         ["--to-folder", "out", "--to-label-studio", "http://x"],
         ["--to-label-studio", "http://x"],
         ["--to-label-studio", "x", "--token-file", "token"],
