@@ -12,15 +12,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
+from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from syncd import encode
 from syncd.clock import Clock
 from syncd.errors import AccessError, SourceError, SyncdError, TransientError
 from syncd.model import Counts
 from syncd.run.job import OnProgress
-from syncd.scratch import Scratch
 from syncd.sources import rows
 from syncd.upkeep.restore import Restored
 from syncd.upkeep.restore_compare import PARTS, Body, Crowd, data_digest, differences, email, parts, same, shape
@@ -44,8 +44,9 @@ def to_label_studio(server: Importer, clock: Clock, work: Path, crowd: Crowd, on
     """Restore what is staged, project by project. Raises SourceError, AccessError; then a second try goes on."""
     with (work / IDS).open("wb") as ids:
         for project in staged(work):
-            with closing(project), closing(_Project(server, clock, project, crowd)) as restoring:
+            with closing(project):
                 if project.done.project:
+                    restoring = _Project(server, clock, project, crowd)
                     restoring.restore(on_progress or (lambda _: None))
                     ids.writelines(map(encode.dumps, restoring.ids()))
                 yield project.done
@@ -57,7 +58,7 @@ class _Project:
     def __init__(self, server: Importer, clock: Clock, project: Staged, crowd: Crowd) -> None:
         self._server, self._clock, self._staged, self._crowd = server, clock, project, crowd
         self._done, self._journal = project.done, project.journal
-        self._ids = Scratch()  # new id: its line
+        self._lines: dict[int, int] = {}  # new id: its line; the journal is held in memory, too
         self._last = 0  # the greatest new id
         self._trouble = 0  # failures in a row
         self._id = ""
@@ -68,16 +69,15 @@ class _Project:
         for entry in self._journal.entries:
             self._remember(entry)
         first = self._settled_end()
-        for number, refusal in self._refused().items():
-            if not refusal["final"]:
-                self._send(number, number + 1)
+        for number in self._refused():
+            self._send(number, number + 1)
         while first < len(self._staged):
             end = self._chunk_end(first)
             self._send(first, end)
             first = end
             on_progress(self._done.progress(first, len(self._staged)))
-        for number, refusal in self._refused().items():
-            self._done.fail(rows.task_id(self._staged.body(number)), refusal["why"])
+        for number, why in self._refused().items():
+            self._done.fail(self._task(number), why)
         self._remove_doubles()
         self._make_drafts()
         self._name()
@@ -86,13 +86,11 @@ class _Project:
 
     def ids(self) -> Iterator[dict[str, object]]:
         """The id map."""
-        for entry in self._journal.entries:
-            for at, new in enumerate(entry.get("took", ())):
-                task = rows.task_id(self._staged.body(entry["first"] + at))
-                yield {"project": self._done.project, "task": task, "new_project": self._id, "new_task": str(new)}
+        for new, number in self._lines.items():
+            yield {"project": self._done.project, "task": self._task(number), "new_project": self._id, "new_task": str(new)}
 
-    def close(self) -> None:
-        self._ids.close()
+    def _task(self, number: int) -> str | None:
+        return rows.task_id(self._staged.body(number))
 
     def _make(self) -> None:
         """Find the new project, or create it."""
@@ -124,28 +122,21 @@ class _Project:
 
     def _remember(self, entry: Body) -> None:
         if "took" in entry:
-            self._ids.put((str(id_), str(entry["first"] + at).encode()) for at, id_ in enumerate(entry["took"]))
+            self._lines.update(zip(entry["took"], count(entry["first"]), strict=False))
             self._last = max(self._last, *entry["took"])
 
     def _settled_end(self) -> int:
         """The first line that is not there yet; a chunk in doubt is looked for."""
-        ends = [entry["first"] + len(entry["took"]) for entry in self._journal.entries if "took" in entry]
-        ends += [entry["refused"] + 1 for entry in self._journal.entries if "refused" in entry]
         last = self._journal.entries[-1]
         if "begin" in last and (ids := self._look(last["begin"], last["end"], last["after"])):
             self._took(last["begin"], ids, looked=True)
-            ends.append(last["end"])
-        return max(ends, default=0)
+        return max((*self._lines.values(), *self._refused()), default=-1) + 1
 
-    def _refused(self) -> dict[int, Body]:
-        """Lines that the server has not taken, and why; final: it said no, and did not just fail."""
-        found: dict[int, Body] = {}
-        for entry in self._journal.entries:
-            if "refused" in entry:
-                found[entry["refused"]] = entry
-            for number in range(entry.get("first", 0), entry.get("first", 0) + len(entry.get("took", ()))):
-                found.pop(number, None)
-        return found
+    def _refused(self) -> dict[int, str]:
+        """Lines that the server has not taken, and why."""
+        refused = {entry["refused"]: entry["why"] for entry in self._journal.entries if "refused" in entry}
+        taken = set(self._lines.values()) if refused else ()
+        return {number: why for number, why in refused.items() if number not in taken}
 
     def _chunk_end(self, first: int) -> int:
         end = first + 1
@@ -172,7 +163,7 @@ class _Project:
             self._send(first, half)
             self._send(half, end)
         else:
-            self._journal.note(refused=first, why=why, final=final)
+            self._journal.note(refused=first, why=why)
 
     def _try(self, first: int, end: int) -> tuple[str, bool]:
         """Why it failed, empty when it didn't; and whether another try is of no use."""
@@ -216,12 +207,7 @@ class _Project:
 
     def _unknown(self, after: int) -> list[dict[str, Any]]:
         """Tasks of the project that the journal doesn't know."""
-        return [task for page in self._server.bodies(self._id, after) for task, number in self._paired(page) if number is None]
-
-    def _paired(self, page: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], int | None]]:
-        """Tasks of the new project with the numbers of their lines; None for one that the journal doesn't know."""
-        known = self._ids.get([str(task["id"]) for task in page])
-        return [(task, int(known[id_]) if (id_ := str(task["id"])) in known else None) for task in page]
+        return [task for page in self._server.bodies(self._id, after) for task in page if task["id"] not in self._lines]
 
     def _doubts(self) -> tuple[set[bytes], int]:
         """Of all that was ever sent without a certain answer; all of it has a greater new id than this."""
@@ -241,15 +227,11 @@ class _Project:
 
     def _make_drafts(self) -> None:
         """Those that are missing: no import takes drafts."""
-        lines = dict.fromkeys(self._staged.drafts, -1)
-        for entry in self._journal.entries:
-            took = entry.get("took", ())
-            lines |= {entry["first"] + at: new for at, new in enumerate(took) if entry["first"] + at in lines}
-        ids = sorted(new for new in lines.values() if new >= 0)
+        drafts = set(self._staged.drafts)
+        ids = sorted(new for new, number in self._lines.items() if number in drafts)
         for start in range(0, len(ids), _FEW):
-            for page in self._server.bodies(self._id, among=ids[start : start + _FEW]):
-                for task, number in self._paired(page):
-                    self._drafts(self._staged.body(cast("int", number)), task)
+            for task in chain.from_iterable(self._server.bodies(self._id, among=ids[start : start + _FEW])):
+                self._drafts(self._staged.body(self._lines[task["id"]]), task)
 
     def _drafts(self, body: Body, task: Body) -> None:
         there: set[object] = set()
@@ -283,24 +265,22 @@ class _Project:
 
     def _compare(self, tell: Callable[[int], None]) -> None:
         """Read everything back; whatever differs is a failure."""
-        settings, (doubts, _), count = self._server.project(self._id) or {}, self._doubts(), 0
+        settings, (doubts, _), missing = self._server.project(self._id) or {}, self._doubts(), dict(self._lines)
         for name in ("title", *self._server.settable):
             wanted = self._staged.settings.get(name)
             if wanted is not None and not same(settings.get(name), wanted):
                 self._done.fail(None, f"the new project has another {name}")
         for page in self._server.bodies(self._id):
-            for task, number in self._paired(page):
-                if number is None and data_digest(task) in doubts:
-                    self._done.fail(None, f"the server made task {task['id']} once too often: run this again")
-                elif number is None:
-                    self._done.remark("tasks of the new project are not of this restore")
-                else:
+            for task in page:
+                if (number := missing.pop(task["id"], None)) is not None:
                     self._compare_one(number, task)
-            count += len(page)
-            self._ids.take([str(task["id"]) for task in page])
-            tell(count)
-        for id_, line in self._ids.items():
-            self._done.fail(rows.task_id(self._staged.body(int(line))), f"task {id_}, as which it was restored, is gone")
+                elif data_digest(task) in doubts:
+                    self._done.fail(None, f"the server made task {task['id']} once too often: run this again")
+                else:
+                    self._done.remark("tasks of the new project are not of this restore")
+            tell(len(self._lines) - len(missing))
+        for new, number in missing.items():
+            self._done.fail(self._task(number), f"task {new}, as which it was restored, is gone")
 
     def _compare_one(self, number: int, task: Body) -> None:
         body = self._staged.body(number)

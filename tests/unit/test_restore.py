@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
+from syncd import encode, keys
 from syncd.clock import format_time
 from syncd.config import open_folder
 from syncd.errors import SyncdError
@@ -376,3 +377,48 @@ def test_a_hostile_feed_writes_nothing_outside(rig: Rig, tmp_path: Path) -> None
     before = set(tmp_path.rglob("*"))
     folder(rig, tmp_path / "out", at=rig.clock.now())
     assert all(path.is_relative_to(tmp_path / "out") for path in set(tmp_path.rglob("*")) - before)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_each_moment_within_runs_that_die_and_feeds_that_repeat(tmp_path: Path, seed: int) -> None:
+    """Puts and deletions a second apart, cut into Runs anywhere; a feed may hold its first lines again, and appear when later Runs have ended."""
+    chance, clock, layout = random.Random(seed), TestClock(), Layout()
+    with closing(open_folder(tmp_path / "backup", clock)) as target:
+        stands, feeds, moments = dict[str, bytes](), [list[dict[str, Any]]()], list[tuple[int, dict[str, bytes]]]()
+        for step in range(40):
+            task = str(chance.randrange(1, 6))
+            key, data = layout.task("1", task), orjson.dumps({"id": int(task), "step": chance.randrange(step + 1)}) + b"\n"
+            clock.wait(1)
+            old, gone = stands.get(key), key in stands and chance.random() < 0.3
+            if old and not gone:
+                target.copy(key, layout.history("1", task, clock.now()))  # some time before the put is recorded
+            clock.wait(1)
+            if gone:
+                target.copy(key, layout.trash("1", task, encode.digest(stands.pop(key)), clock.now()))
+                target.delete([key])
+            else:
+                target.put(key, data)
+                stands[key] = data
+            digest, why = encode.digest(old if gone and old else data).hex(), "deleted" if gone else "changed" if old else "new"
+            feeds[-1].append(
+                {
+                    "op": "trash" if gone else "put",
+                    "why": why,
+                    "project": "1",
+                    "task": task,
+                    "key": key,
+                    "digest": digest,
+                    "at": format_time(clock.now()),
+                }
+            )
+            moments.append((clock.now() + 500_000, dict(stands)))
+            if chance.random() < 0.2:
+                feeds.append([])
+        for number, lines in enumerate(feeds):
+            again = [*lines[: chance.randrange(len(lines) + 1)], *lines]
+            target.put(keys.feed(f"20260921-{number:06}-abcdef"), b"".join(orjson.dumps(line) + b"\n" for line in again))
+        target.flush()
+        clock.wait(DAY / 1e6)
+        for at, then in moments[3:]:
+            found = list(find(target, layout, clock, Question(at=at))) if then else []
+            assert {one.key: one.data for one in found} == then
