@@ -3,7 +3,8 @@
 Refuses to lose the only copy of anything, to touch a file that syncd never writes (I6), and to move more orphans than `max_delete` unasked. How:
 - Before the Run each such task is noted as failing, and its Entry's Revision is made one that no Source has. Every Source reads failing tasks again,
   and a doubtful Entry is put again whatever its digest. Nothing is forgotten: a crash leaves tasks that the next Run of any kind mends (I1-I3).
-- Bytes of somebody else in a task's place are moved into the trash before that note: no put can lose them, nor take them for an earlier version.
+- Bytes of somebody else in a task's place are in the trash before that note, and away after it: no put can lose them, nor take them for an earlier
+  version, and no task is without its file unnoted.
 - Orphans go after the Run: what a killed Run put and this one recorded is none any more. Each is gone from the Source, which is asked for exactly
   that id, and in the trash before it is deleted (I4).
 """
@@ -32,11 +33,12 @@ _NEVER = -1  # a counter that no Source shows
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What became of the differences. report: of the Run that put files again; recorded: files that were right, only their Entry was not;
-    trashed: orphans; left: what can't be mended, and why; guard: too many orphans.
+    """What became of the differences. report: of the Run that put files again; again: how many; recorded: files that were right, only their Entry was
+    not; trashed: orphans; left: what can't be mended, and why; guard: too many orphans.
     """
 
     report: Report
+    again: int
     recorded: int
     trashed: int
     left: Sequence[VerifyLine]
@@ -49,7 +51,9 @@ def repair(job: Job, lines: Iterable[VerifyLine], *, confirm_deletes: str = "", 
     for line in lines:
         mending.add(line)
     report = run_sync(job, kind=Kind.INCREMENTAL, confirm_deletes=confirm_deletes, on_progress=on_progress, around=mending.around)
-    return Repair(report, mending.recorded, mending.trashed, mending.left, mending.guard)
+    failing = {(failure.project, failure.task) for failure in job.checkpoint.failures(job.name)}
+    again = 0 if report.error else len(mending.noted - failing)
+    return Repair(report, again, mending.recorded, mending.trashed, mending.left, mending.guard)
 
 
 class _Mending:
@@ -60,6 +64,7 @@ class _Mending:
         self._again: defaultdict[str, list[VerifyLine]] = defaultdict(list)
         self._orphans: defaultdict[str, list[VerifyLine]] = defaultdict(list)
         self.recorded = self.trashed = 0
+        self.noted: set[tuple[str, str | None]] = set()
         self.left: list[VerifyLine] = []
         self.guard: GuardTripped | None = None
 
@@ -110,14 +115,16 @@ class _Mending:
             if project not in self._shown or (entry is not None and entry.kept) or line.task in gone:
                 self.left.append(line._replace(why=f"{line.why}; can't be mended: it is gone from the Source, or the config leaves it out"))
                 continue
+            self.noted.add((project, line.task))
             wrong += [line] if found not in {b"", right} else []
             if line.task is None:
                 settings = state and replace(state, settings=b"")
                 continue
             entries += [_doubtful(entry)] if entry is not None else []
             failed.append(Failure(project, line.task, f"its file: {line.why}", entry.revision.last_activity if entry is not None else None))
-        self._move(wrong, pool)
+        kept = self._copy(wrong, pool)
         checkpoint.commit(lease, project, Commit(entries=entries, failed=failed, state=settings))
+        self._take_away(kept)  # after the note: whoever dies in between leaves no task without a file that the next Run doesn't know of
 
     def _gone(self, project: str, tasks: Sequence[str | None]) -> Container[str | None]:
         """Those that the Source proves to be gone; None stands for the settings, which go with their Collection."""
@@ -133,13 +140,19 @@ class _Mending:
 
     def _move(self, lines: Sequence[VerifyLine], pool: ThreadPoolExecutor) -> list[tuple[VerifyLine, bytes]]:
         """Into the trash, durably, and only then away. Those that were there, each with its digest."""
-        target = self._job.target
-        moved = [(line, digest) for line, digest in zip(lines, pool.map(self._keep, lines), strict=True) if digest]
-        if moved:
-            target.flush()
-            target.delete([line.key for line, _ in moved])
-            target.flush()
+        moved = self._copy(lines, pool)
+        self._take_away(moved)
         return moved
+
+    def _copy(self, lines: Sequence[VerifyLine], pool: ThreadPoolExecutor) -> list[tuple[VerifyLine, bytes]]:
+        copied = [(line, digest) for line, digest in zip(lines, pool.map(self._keep, lines), strict=True) if digest]
+        self._job.target.flush()
+        return copied
+
+    def _take_away(self, copied: Sequence[tuple[VerifyLine, bytes]]) -> None:
+        if copied:
+            self._job.target.delete([line.key for line, _ in copied])
+            self._job.target.flush()
 
     def _keep(self, line: VerifyLine) -> bytes:
         data = self._job.target.get(line.key)

@@ -98,6 +98,7 @@ def _die_everywhere(folder: Path, *, after: bool) -> None:
             desk.repair(desk.verify(), life=Life(k, after=after))
         assert others <= set(desk.backup().values()) | set(desk.kept().values()), k
         assert Status.OK is desk.run().status, k  # any Run goes on where the repair died
+        assert not {"1/4.json", "1/5.json"} & {line.key for line in desk.verify() if line.sign == MISSING}, k
         desk.repair(desk.verify())
         assert ["1/notes.txt"] == [line.key for line in desk.verify(read=EVERYTHING, source=True)], k
         assert whole == desk.backup(), k
