@@ -109,19 +109,21 @@ def _repair(job: Job, call: Call, found: Sequence[VerifyLine], confirm_deletes: 
     report = done.report
     if call.json:
         left = [{"project": line.project or None, "key": line.key or None, "why": line.why} for line in done.left]
-        mended = {"recorded": done.recorded, "orphans_trashed": done.trashed, "left": left, "plan_id": done.guard.plan_id if done.guard else ""}
-        call.object({"sync": job.name, "repair": {**mended, "run": report_fields(report)}})
+        mended = {"put_again": done.again, "recorded": done.recorded, "orphans_trashed": done.trashed, "left": left}
+        plan_id = done.guard.plan_id if done.guard else ""
+        call.object({"sync": job.name, "repair": {**mended, "plan_id": plan_id, "run": report_fields(report)}})
     else:
-        _tell(job, call, done)
+        _tell(job, call, done, found)
     return max(report.exit_code, PARTIAL if done.left else 0, GuardTripped.exit_code if done.guard else 0, key=WORST.index)
 
 
-def _tell(job: Job, call: Call, done: Repair) -> None:
+def _tell(job: Job, call: Call, done: Repair, found: Sequence[VerifyLine]) -> None:
     report = done.report
-    counts = {"put again": report.healed + report.written, "only recorded anew": done.recorded, "orphaned, now in the trash": done.trashed}
+    counts = {"put again": done.again, "only recorded anew": done.recorded, "orphaned, now in the trash": done.trashed, "left": len(done.left)}
     say("  mended: " + (", ".join(f"{count:,} {word}" for word, count in counts.items() if count) or "nothing"))
     for line in done.left:
-        _show(job, line._replace(sign=ERROR), call)
+        if line not in found:  # else it is told above already
+            _show(job, line._replace(sign=ERROR), call)
     if report.error:
         log.error("%s: %s", job.name, report.error)
     if report.failed:

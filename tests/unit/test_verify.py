@@ -250,7 +250,8 @@ class TestMended:
 
     def test_a_side_file_is_put_again(self, desk: Desk) -> None:
         desk.path("2/7/mask.png").unlink()
-        desk.repair(desk.verify())
+        desk.path("2/_project.json").unlink()
+        assert 2 == desk.repair(desk.verify()).again
         assert b"\x89PNG" == desk.path("2/7/mask.png").read_bytes()
         assert desk.verify() == []
 
