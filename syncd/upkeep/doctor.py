@@ -21,6 +21,7 @@ from syncd.config.edges import NAMES, source_of, target_of
 from syncd.errors import AccessError, SyncdError
 from syncd.fields import Fields
 from syncd.model import Collection
+from syncd.run.history import forgotten
 from syncd.run.opening import opened
 from syncd.run.place import Place
 from syncd.sources.base import Introduced, selected
@@ -120,6 +121,8 @@ def _target(config: Config, sync: str, clock: Clock) -> Iterator[Finding]:
             return
         yield Finding(Sign.OK, f"{job.target.place}: answers, and no other syncd owns it")
         inspected = list(job.target.inspect()) if isinstance(job.target, Inspected) else []
+        if (forgets := forgotten(job, inspected)) is not None:
+            inspected.append(forgets)
         yield from inspected
         if not any(finding.sign is Sign.WRONG for finding in inspected):
             yield from _probed(job.target)
