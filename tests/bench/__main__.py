@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.bench import cases
+from tests.bench import cases, daemon
 from tests.bench.cases import Row
 from tests.bench.process import ROOT
 
-_DEFAULT = ["rclone", "again", "memory", "labelbox"]
+_DEFAULT = ["rclone", "again", "memory", "labelbox", "daemon"]
 
 
 def main() -> int:
@@ -65,6 +65,7 @@ def _cases(options: argparse.Namespace) -> Mapping[str, Callable[[Path], list[Ro
         "again": lambda folder: cases.nothing_changed(folder, options.tasks),
         "memory": lambda folder: cases.memory(folder, options.tasks, 10 * options.tasks),
         "labelbox": first_run,
+        "daemon": daemon.idle,
         "live": live,
     }
 
