@@ -67,8 +67,9 @@ class _Wanted(NamedTuple):
 def verify(job: Job, *, read: float = 0.0, source: bool = False) -> Iterator[VerifyLine]:
     """A line for each file, as it is found out. read: which part of the files is read, 0 to 1, others each time; source: the Source is read, too.
 
-    Raises SourceError, TargetError and AccessError when either can't be used as a whole.
+    Raises SourceError, TargetError and AccessError when either can't be used as a whole, CheckpointError when that is damaged.
     """
+    job.checkpoint.examine()
     if not job.checkpoint.states(job.name) and all(run.status in {None, Status.FAILED} for run in job.checkpoint.runs(job.name, _RUNS)):
         advice = f"run `syncd sync {job.name}`, or `syncd rebuild` if it was lost"
         yield VerifyLine(ERROR, "", None, "", f"this Checkpoint knows of nothing that was backed up: {advice}")

@@ -19,6 +19,7 @@ from syncd.errors import CheckpointError, OwnedError
 from syncd.keys import SIDE
 from syncd.model import Kind, Status
 from syncd.targets import local
+from syncd.upkeep.verify import verify
 from tests.fakes.flips import AT, check_flips, rebuild, stamps
 from tests.fakes.memory import SECOND, MemorySource
 from tests.fakes.mortal import Died, Life
@@ -117,6 +118,21 @@ def test_one_that_will_never_do_is_recognised_kept_aside_byte_by_byte_and_replac
     assert f"checkpoint.sqlite.{reason}-2026-11-18T110640" == aside[1].name
     assert spoilt == aside[1].read_bytes()
     assert before == stamps(rig)
+
+
+def test_an_index_that_lies_is_recognised_by_full_runs_verify_and_rebuild(rig: Rig) -> None:
+    """Nothing that a Run reads shows it: the Collections seem new."""
+    path = rig.state / "checkpoint.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        ((page,),) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_collection_1'").fetchall()
+    spoilt = bytearray(path.read_bytes())
+    spoilt[spoilt.index(b"cats1", (page - 1) * 4096)] ^= 1
+    path.write_bytes(spoilt)
+    with closing(sqlite.open(rig.state, read_only=True)) as checkpoint, closing(rig.open_target()) as target:
+        for look in (lambda: list(verify(rig.job(checkpoint, target))), lambda: rig.run(Kind.FULL)):
+            with pytest.raises(CheckpointError, match=r"damaged \(row 1 missing from index"):
+                look()
+    assert rebuild(rig)
 
 
 def test_its_log_goes_with_it(rig: Rig) -> None:
