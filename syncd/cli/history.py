@@ -49,11 +49,9 @@ def run_history(call: Call, sync: str, task: str, project: str) -> int:
 
 
 def _fields(version: Stood) -> dict[str, object]:
-    changes = None if version.changes is None else [asdict(change) for change in version.changes]
     since, until = (at and format_time(at) for at in (version.since, version.until))
-    if version.where == "trash":
-        until = _day(version)
-    return {"where": version.where, "since": since, "until": until, "size": version.size, "digest": version.digest.hex(), "changes": changes}
+    times = {"since": since, "until": _day(version) if version.where == "trash" else until}
+    return asdict(version) | times | {"digest": version.digest.hex()}
 
 
 def _day(version: Stood) -> str:
@@ -67,7 +65,7 @@ def _show(version: Stood) -> None:
     for change in version.changes or ():
         say(f"  {paint(_SIGNS[change.op], _SIGNS[change.op])} {_said(change)}")
     if version.changes == []:
-        say("  = no part of it changed")
+        say("  = nothing changed but times and counts")
 
 
 def _said(change: Change) -> str:
