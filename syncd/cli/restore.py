@@ -74,11 +74,12 @@ def run_restore(call: Call, sync: str, where: Where, *, projects: Sequence[str],
                 done = to_folder(find(target, layout, clock, question), folder, layout, same, force=where.force, on_progress=on_progress)
         else:
             work, people = Path(where.work or f"restore-{sync}"), _people(where.map)
-            with closing(_server(where, clock)) as server, locked(work):
+            with closing(_server(where, clock)) as server:
                 crowd = _crowd(server, people)
-                with _lease(config, sync):
-                    stage(find(target, layout, clock, question), work, same | {"at": at, "to": server.url})
-                done = list(to_label_studio(server, clock, work, crowd, on_progress))
+                with locked(work):
+                    with _lease(config, sync):
+                        stage(find(target, layout, clock, question), work, same | {"at": at, "to": server.url})
+                    done = list(to_label_studio(server, clock, work, crowd, on_progress))
     return _show(call, sync, where.folder or str(work / IDS), done, told=not where.folder)
 
 

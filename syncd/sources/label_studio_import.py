@@ -7,16 +7,19 @@ server commits the tasks of one import together; but it may answer 500 to one th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
+from syncd import encode
 from syncd.clock import Clock
-from syncd.errors import SourceError, TaskError
+from syncd.errors import SourceError, TaskError, discreet
 from syncd.fields import Secret
 from syncd.model import Counts
 from syncd.sources import label_studio, label_studio_api
 from syncd.sources.http import Http
 
 _PAGE = 200  # bodies
+_SHOWN = 300  # characters of a refusal
 
 
 def open(url: str, token: str, clock: Clock) -> Importer:  # noqa: A001 - as every edge is opened
@@ -60,7 +63,8 @@ class Importer:
 
     def create(self, title: str, settings: Mapping[str, object]) -> None:
         """Make an empty project; its id is to be looked up."""
-        self._ask("/api/projects/", {name: settings[name] for name in self.settable if settings.get(name) is not None} | {"title": title})
+        fields = {name: settings[name] for name in self.settable if settings.get(name) is not None} | {"title": title}
+        self._ask("/api/projects/", fields, "; is this Label Studio older than the one of the backup? --to-folder needs none")
 
     def change(self, project: str, fields: Mapping[str, object]) -> None:
         """Set these settings of a project."""
@@ -113,5 +117,11 @@ class Importer:
     def close(self) -> None:
         self._http.close()
 
-    def _ask(self, path: str, body: object) -> Mapping[str, Any]:
-        return label_studio_api.mapping(self._http.ask(path, body, {}, lambda *_: None).body, path)
+    def _ask(self, path: str, body: object, advice: str = "") -> Mapping[str, Any]:
+        def fault(answer: object, _: float | None) -> SourceError | None:
+            if not isinstance(answer, dict) or answer.get("status_code") != HTTPStatus.BAD_REQUEST:
+                return None
+            why = encode.dumps(answer.get("validation_errors") or answer.get("detail")).decode().strip()
+            return SourceError(f"the server refuses it: {discreet(why)[:_SHOWN]}{advice}")
+
+        return label_studio_api.mapping(self._http.ask(path, body, {}, fault).body, path)

@@ -222,3 +222,4 @@ class TestLabelStudio:
         with StandIn() as studio:
             result = desk.type("restore", "cats", "--to-label-studio", studio.url, "--token-file", "token")
         assert (result.exit_code, TOKEN in result.output) == (12, False)
+        assert not (desk.folder / "restore-cats").exists()

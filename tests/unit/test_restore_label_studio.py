@@ -22,7 +22,7 @@ from syncd.upkeep.asof import Found
 from syncd.upkeep.restore import Restored
 from syncd.upkeep.restore_compare import Crowd, differences
 from syncd.upkeep.restore_work import locked, stage, staged
-from tests.fakes.label_studio import StandIn
+from tests.fakes.label_studio import Reply, Request, StandIn, error, reply
 from tests.fakes.mortal import Died, Life, Mortal
 from tests.fakes.rig import TestClock
 
@@ -422,3 +422,20 @@ def test_tasks_that_are_too_heavy_together_are_read_back_in_parts(monkeypatch: p
         with closing(server):
             assert [body["id"] for page in server.bodies(str(project.id)) for body in page] == ids
             assert [body["id"] for page in server.bodies(str(project.id), among=ids[2:5]) for body in page] == ids[2:5]
+
+
+def test_what_the_server_refuses_is_said_in_its_own_words(work: Path) -> None:
+    """A label config that an older one doesn't know, and a task."""
+
+    def instead(request: Request) -> Reply | None:
+        if request.method == "POST":
+            return error(400, "Validation error", validation_errors={"label_config": ["<Magic> is no tag"]})
+        return reply([]) if request.path == "/api/users/" else None
+
+    with StandIn() as studio:
+        studio.instead = instead
+        with closing(label_studio_import.open(studio.url, studio.token, TestClock())) as server:
+            with pytest.raises(SourceError, match=r'refuses it: \{"label_config":\["<Magic> is no tag"\]\}; is this Label Studio older'):
+                server.create("Cats", {"label_config": "<Magic/>"})
+            with pytest.raises(SourceError, match=r"tag\"\]\}$"):
+                server.send("1", [{"data": {}}])
