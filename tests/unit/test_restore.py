@@ -422,3 +422,29 @@ def test_each_moment_within_runs_that_die_and_feeds_that_repeat(tmp_path: Path, 
         for at, then in moments[3:]:
             found = list(find(target, layout, clock, Question(at=at))) if then else []
             assert {one.key: one.data for one in found} == then
+
+
+@pytest.mark.parametrize("key", ["{project}/{task}.json", "labels/p-{project}/of/t-{task}/t.json"])
+@pytest.mark.parametrize("project", ["p1", "datasets/D1", "slices/datasets", "model_runs/x y"])
+def test_every_kind_of_labelbox_collection_comes_back_with_its_side_files(
+    rig: Rig, source: MemorySource, tmp_path: Path, project: str, key: str
+) -> None:
+    rig.rules, rig.state = FOREVER | {"key": key}, tmp_path / "other state"
+    rig.open_target = lambda: local.open(local.Config(type="local", path=tmp_path / "other"), rig.clock)
+    row = {"data_row": {"id": "c1", "row_data": "https://media.example.com/1.jpg"}, "projects": {}}
+    source.put(project, "c1", row)
+    source.put(project, "c2", row | {"data_row": {"id": "c2"}})
+    source.put(project, f"c1{SIDE}mask.json", b"\x89PNG")
+    rig.run()
+    now, before = rig.clock.now(), look(rig, projects=[project], tasks=["c1"])
+    assert [(one.project, one.task) for one in before] == [(project, None), (project, "c1"), (project, f"c1{SIDE}mask.json")]
+    with closing(open_folder(tmp_path / "out", rig.clock)) as out:
+        (done,) = to_folder(before, out, Layout(key), {}, force=False, on_progress=None)
+        rows = out.get(Layout(key).folder(project) + "labelbox-data-rows.ndjson") or b""
+        assert all(out.get(one.key) == one.data for one in before)
+    assert (done.tasks, done.files, json.loads(rows)["global_key"]) == (1, 3, "c1")
+    rig.clock.micros += DAY
+    source.world[project].tasks.clear()
+    assert rig.run(confirm_deletes=rig.run().plan_id).failed == []
+    for found in (look(rig, projects=[project], tasks=["c1"], at=now), look(rig, projects=[project], tasks=["c1"], trashed=True)):
+        assert [(one.task, one.key, one.data, one.why) for one in found] == [(one.task, one.key, one.data, "") for one in before]
