@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -223,8 +224,8 @@ class Steady:
                 raise Violation(f"no Run of {missing} ended well within {LONGEST:.0f} s, although nothing is wrong any more: {self._tail()}")
             time.sleep(0.1)
             for line in self.lines():
-                if "confirm Plan " in line["message"]:
-                    self.home.run("sync", line["sync"], "--confirm-deletes", line["message"].rpartition(" ")[2])
+                if meant := re.search(r"--confirm-deletes (\w+)", line["message"]):
+                    self.home.run("sync", line["sync"], "--confirm-deletes", meant[1])
                 elif line.get("status") == "ok" and began(line["run"]) > begun and not (full and line["kind"] != "full"):
                     missing.discard(line["sync"])
 
