@@ -1,4 +1,4 @@
-"""A dictionary of bytes on disk that vanishes with its owner: for sets as large as a Collection, at flat memory.
+"""Sets as large as a Collection at flat memory: a dictionary of bytes on disk that vanishes with its owner, and any stream piece by piece.
 
 Not durable, not shared between threads, never a record of anything: a Run that dies simply loses it.
 """
@@ -8,8 +8,18 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TypeVar
 
+T = TypeVar("T")
 _CHUNK = 500  # bound parameters per statement
+
+
+def chunks(items: Iterable[T], size: int = _CHUNK) -> Iterator[list[T]]:
+    """So many at a time, and what is left."""
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk
 
 
 class Scratch:

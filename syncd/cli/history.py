@@ -16,9 +16,9 @@ from syncd.clock import SystemClock, format_date, format_time
 from syncd.config import open_target
 from syncd.errors import SyncdError
 from syncd.keys import Layout
-from syncd.run.deletions import chunks
 from syncd.run.place import Listing, Place
 from syncd.run.trash import outlived
+from syncd.scratch import chunks
 from syncd.upkeep.history import Change, Stood, holders, versions_of
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}

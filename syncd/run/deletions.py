@@ -6,10 +6,8 @@ either the file and its Entry, or a trash copy beside them, or the Entry alone: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
-from typing import TypeVar
 
 from syncd.checkpoint.base import Commit, Lease
 from syncd.errors import GuardTripped
@@ -19,9 +17,7 @@ from syncd.plan import Limits, Missing, plan_id, tripped
 from syncd.run.job import Job
 from syncd.run.place import Place
 from syncd.run.writer import Writer
-
-T = TypeVar("T")
-_CHUNK = 500
+from syncd.scratch import chunks
 
 
 def with_files(known: Known, missing: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -104,10 +100,3 @@ class Remover:
             event = Event(Op.TRASH if in_trash else Op.DELETE, Why.DELETED, project, None, settings, 0, now)
             self._job.checkpoint.commit(self._lease, project, Commit(events=[event]))
         self._job.checkpoint.drop(self._lease, project)
-
-
-def chunks(items: Iterable[T]) -> Iterator[list[T]]:
-    """Some hundred at a time."""
-    rest = iter(items)
-    while chunk := list(islice(rest, _CHUNK)):
-        yield chunk

@@ -12,9 +12,9 @@ from datetime import date, timedelta
 
 from syncd.clock import SECOND, format_date
 from syncd.keys import Trashed
-from syncd.run.deletions import chunks
 from syncd.run.history import surplus
 from syncd.run.job import Job
+from syncd.scratch import chunks
 
 
 @dataclass(frozen=True, slots=True)

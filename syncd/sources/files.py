@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from io import BytesIO
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, TypeVar, cast
 
@@ -36,7 +36,7 @@ from syncd.fields import Fields
 from syncd.known import Known
 from syncd.model import Collection, Entry, Gone, Revision, Task
 from syncd.retry import Failed
-from syncd.scratch import Scratch
+from syncd.scratch import Scratch, chunks
 from syncd.sources.base import Batch, Selection, selected
 from syncd.sources.files_folder import File, Folder, Look, is_text, shown, stamp_of
 from syncd.sources.rows import counts, created_at, last_activity, task_id
@@ -44,7 +44,6 @@ from syncd.sources.split import Piece, pieces
 
 T = TypeVar("T")
 
-_CHUNK = 500  # files, notes or ids handled at a time
 _ITEMS = 1000  # tasks and notes in one Batch
 _PAGE = 2 << 20  # bytes of tasks in one Batch
 _SMALL = 1 << 16  # bytes of a file that is read at once
@@ -223,7 +222,7 @@ class _Pass:
     def sort(self, files: Iterable[File]) -> None:
         """Tell the files to open from those that were read already. Raises _InDoubt."""
         met, unopened = len(self.flags), array("Q")
-        for chunk in _chunks(files):
+        for chunk in chunks(files):
             notes = self._known.notes([file.name for file in chunk])
             met += len(notes)
             noted = [file._replace(note=notes.get(file.name, b"")) for file in chunk]
@@ -258,7 +257,7 @@ class _Pass:
 
     def missing(self) -> Iterator[list[str]]:
         """Ids that no file gives any more. Raises _InDoubt."""
-        for ids in _chunks(chain(self._known.all_ids(), self._known.failing()) if self._search else ()):
+        for ids in chunks(chain(self._known.all_ids(), self._known.failing()) if self._search else ()):
             seen = self.seen.get(ids)
             rest = [id_ for id_ in dict.fromkeys(ids) if id_ not in seen]
             held = self._known.entries(rest)
@@ -269,7 +268,7 @@ class _Pass:
 
     def outdated(self) -> Iterator[dict[str, None]]:
         """Notes of files that are gone."""
-        for notes in _chunks(self._known.all_notes() if self._gone else ()):
+        for notes in chunks(self._known.all_notes() if self._gone else ()):
             yield dict.fromkeys(name for name, _ in notes if name not in _FLAGS and not os.path.lexists(f"{self.look.top}/{name}"))
 
     def _stands(self, entry: Entry) -> bool:
@@ -326,12 +325,6 @@ def _id_of(body: object, file: File, piece: Piece) -> str:
     if not is_text(file.name):
         raise TaskError("no id, and the file's name is not UTF-8, so it can't be the id: rename it")
     return file.name.rpartition(".")[0]
-
-
-def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
-    rest = iter(items)
-    while chunk := list(islice(rest, _CHUNK)):
-        yield chunk
 
 
 def _pages(items: Iterable[_Found | _Note]) -> Iterator[list[_Found | _Note]]:

@@ -21,6 +21,7 @@ from syncd.errors import SourceError, TaskError
 from syncd.known import Known
 from syncd.model import Counts, Failure, Task
 from syncd.reconcile import Range, differing
+from syncd.scratch import chunks
 from syncd.sources import label_studio_api as api
 from syncd.sources.base import Batch
 from syncd.sources.label_studio_api import Api, Page, Row
@@ -140,7 +141,7 @@ class Reading:
 
     def _failing(self) -> Iterator[Batch]:
         """Tasks that failed in an earlier Run: once more, or gone, so that their failure ends and no longer holds the Cursor."""
-        for ids in _chunks(sorted(_ids(self._known.failing()) - self._told.keys()), LARGEST_LIST):
+        for ids in chunks(sorted(_ids(self._known.failing()) - self._told.keys()), LARGEST_LIST):
             listed = {row.id for rows in self._rows([api.among(ids)]) for row in rows}
             yield from self._bodies(sorted(listed))
             yield from self._missing([task for task in ids if task not in listed])
@@ -164,7 +165,7 @@ class Reading:
         ids = told[bisect_left(told, low) : bisect_right(told, high)]
         for _ in range(5):  # a commit in between would be counted once too often or not at all
             before = expected = self._known.counts(low, high)
-            for some in _chunks(ids, PORTION):
+            for some in chunks(ids, PORTION):
                 entries = self._known.entries([str(task) for task in some])
                 for task in some:
                     entry = entries.get(str(task))
@@ -217,7 +218,7 @@ class Reading:
         """The bodies of these and what could not be read; over as many connections as there are lanes."""
         bodies: list[dict[str, object]] = []
         failed: list[Failure] = []
-        for some, bad in self._pool.map(self._split, _chunks(ids, max(1, -(-len(ids) // self._lanes)))):
+        for some, bad in self._pool.map(self._split, chunks(ids, max(1, -(-len(ids) // self._lanes)))):
             bodies += some
             failed += bad
         if not bodies and len(failed) > 1:
@@ -277,7 +278,7 @@ class Reading:
         tasks = [api.task_of(body, counted=counted) for body in bodies]
         self._told.update((int(task.id), task.counts) for task in tasks)
         if len(self._told) > self._limit:
-            for some in _chunks(list(self._told), PORTION):
+            for some in chunks(list(self._told), PORTION):
                 entries = self._known.entries([str(task) for task in some])
                 for entry in entries.values():
                     if not entry.kept and entry.counts == self._told[int(entry.task)]:
@@ -289,8 +290,3 @@ class Reading:
 def _ids(tasks: Iterable[str]) -> set[int]:
     """As numbers. Label Studio has no other ids; anything else came from another kind of Source."""
     return {int(task) for task in tasks if task.isdecimal()}
-
-
-def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

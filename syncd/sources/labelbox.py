@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
-from itertools import islice
 from typing import ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -25,6 +24,7 @@ from syncd.keys import SIDE
 from syncd.known import Known
 from syncd.model import Collection, Gone
 from syncd.retry import Retry
+from syncd.scratch import chunks
 from syncd.sources import labelbox_api as api
 from syncd.sources import labelbox_queries as queries
 from syncd.sources.base import Batch, Selection, Who, selected
@@ -115,8 +115,8 @@ class Labelbox:
 
     def confirm(self, collection: Collection, tasks: Sequence[str]) -> dict[str, Gone]:
         scope, gone = self._scope(collection), dict[str, Gone]()
-        rows = iter(dict.fromkeys(row for task in tasks if (row := task.partition(SIDE)[0]).isascii()))  # others are no ids of Labelbox
-        while some := list(islice(rows, MOST_IDS)):
+        rows = dict.fromkeys(row for task in tasks if (row := task.partition(SIDE)[0]).isascii())  # others are no ids of Labelbox
+        for some in chunks(rows, MOST_IDS):
             asked = self._ask(scope, scope.among(some), some)
             if asked is None:
                 continue

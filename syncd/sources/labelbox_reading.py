@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import chain
 from typing import NamedTuple, cast
 
 from syncd import encode
@@ -30,7 +30,7 @@ from syncd.errors import SourceError, TaskError
 from syncd.keys import SIDE
 from syncd.known import Known
 from syncd.model import Counts, Entry, Failure, Task
-from syncd.scratch import Scratch
+from syncd.scratch import Scratch, chunks
 from syncd.sources.base import Batch
 from syncd.sources.labelbox_api import Api, Probe, moment
 from syncd.sources.labelbox_export import LARGEST_PAGE, Exports, Page, name_for
@@ -172,7 +172,7 @@ class Reading:
 
     def _missing(self, ids: Iterable[str]) -> Iterator[Batch]:
         """Those that this export did not show."""
-        for some in _chunks(ids):
+        for some in chunks(ids, MOST_ROWS):
             seen = self._seen.get(some)
             if lost := [id_ for id_ in dict.fromkeys(some) if id_ not in seen]:
                 self._lost += lost[: MOST_NOTED + 1 - len(self._lost)]
@@ -192,7 +192,7 @@ class Reading:
 
     def _failed_before(self) -> Iterator[Batch]:
         """Rows that failed in an earlier pass, or whose files did, and that this one has not met."""
-        for some in _chunks({_row(id_) for id_ in self._failing}, MOST_IDS):
+        for some in chunks({_row(id_) for id_ in self._failing}, MOST_IDS):
             rest = set(some) - self._seen.get(some).keys()
             if rest:
                 task = self._exports.start(self._scope.among(sorted(rest)), name_for(self._collection))
@@ -337,9 +337,3 @@ def _changed(row: Row, entry: Entry | None) -> bool:
 
 def _shown(probe: Probe) -> list[object]:
     return [probe.rows, probe.activity, probe.labels, probe.mark]
-
-
-def _chunks(ids: Iterable[str], size: int = MOST_ROWS) -> Iterator[list[str]]:
-    rest = iter(ids)
-    while some := list(islice(rest, size)):
-        yield some

@@ -23,9 +23,9 @@ from syncd.errors import GuardTripped
 from syncd.model import Collection, Entry, Event, Failure, Kind, Op, Report, Why
 from syncd.plan import Missing, plan_id
 from syncd.run import run_sync
-from syncd.run.deletions import chunks
 from syncd.run.job import Job, OnProgress
 from syncd.run.place import Place
+from syncd.scratch import chunks
 from syncd.upkeep.verify import DIFFERS, EXTRA, MISSING, VerifyLine
 
 _NEVER = -1  # a counter that no Source shows

@@ -19,10 +19,10 @@ from typing import NamedTuple
 from syncd import encode
 from syncd.errors import TaskError
 from syncd.model import Entry, Kind, Stat, Status, Why
-from syncd.run.deletions import chunks
 from syncd.run.job import Job
 from syncd.run.place import Listing, Place
 from syncd.run.preview import plan_sync
+from syncd.scratch import chunks
 
 SAME, MISSING, EXTRA, DIFFERS, ERROR = "=", "-", "+", "*", "!"
 _PLANNED = {  # what a Run would do, and what that says of the backup
