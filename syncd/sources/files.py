@@ -27,7 +27,7 @@ from hashlib import blake2b
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, TypeVar, cast
+from typing import BinaryIO, Literal, NamedTuple, cast
 
 from syncd.clock import SECOND, Clock
 from syncd.encode import parse
@@ -41,8 +41,6 @@ from syncd.sources.base import Batch, Selection, selected
 from syncd.sources.files_folder import File, Folder, Look, is_text, shown, stamp_of
 from syncd.sources.rows import counts, created_at, last_activity, task_id
 from syncd.sources.split import Piece, pieces
-
-T = TypeVar("T")
 
 _ITEMS = 1000  # tasks and notes in one Batch
 _PAGE = 2 << 20  # bytes of tasks in one Batch

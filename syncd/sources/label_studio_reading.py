@@ -15,7 +15,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import TypeVar
 
 from syncd.errors import SourceError, TaskError
 from syncd.known import Known
@@ -25,8 +24,6 @@ from syncd.scratch import chunks
 from syncd.sources import label_studio_api as api
 from syncd.sources.base import Batch
 from syncd.sources.label_studio_api import Api, Page, Row
-
-T = TypeVar("T")
 
 LEAF = 100  # tasks; listing so many costs about as much as three count probes
 PORTION = 1000  # ids looked up at a time
