@@ -6,6 +6,7 @@ nobody: then `--at` gives one moment, and nothing but that the moving present. A
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -140,6 +141,8 @@ def _text(path: str, option: str, parse: Callable[[str], object] = str.strip) ->
 
 def _server(where: Where, clock: Clock) -> Importer:
     token = str(_text(where.token_file, "--token-file"))
+    if not re.fullmatch(r"[!-~]+", token):
+        raise typer.BadParameter(f"--token-file {where.token_file}: a single line that holds the token alone is expected")
     try:
         return open_importer(where.url, token, clock)
     except ValueError:

@@ -7,7 +7,7 @@ they were put, else in the history, else in the trash. What stood and can't be f
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -234,8 +234,7 @@ class _Fetch:
         """The bytes with that digest."""
         if file.digest == _UNTOLD:
             return None
-        places: list[Callable[[], Iterable[str]]] = [lambda: file.places, lambda: self._history(file), lambda: self._from_trash(file)]
-        for place in chain.from_iterable(find() for find in places):
+        for place in chain(file.places, self._history(file), self._from_trash(file)):
             data = self._target.get(place)
             if data is not None and encode.digest(data).hex() == file.digest:
                 return data
@@ -247,9 +246,8 @@ class _Fetch:
             return
         part = file.owner if "~~" in file.owner and file.owner in file.key else keys.encode(file.owner)  # a shortened id is known as that alone
         listed = (stat.key for page in self._target.list(f"{self._folder(file)}_history/{part}/") for stat in page)
-        times = sorted((past.at, key) for key in listed if (past := self._layout.historied(key)) and past.task == file.task)
-        yield from (key for at, key in times if at > (self._at or 0))
-        yield from (key for at, key in reversed(times) if at <= (self._at or 0))
+        times = [(past.at - (self._at or 0), key) for key in listed if (past := self._layout.historied(key)) and past.task == file.task]
+        yield from (key for _, key in sorted(times, key=lambda found: (found[0] <= 0, abs(found[0]))))
 
     def _from_trash(self, file: _File) -> Iterator[str]:
         """Whatever there has this digest in its name: the bytes tell."""
@@ -259,7 +257,7 @@ class _Fetch:
                 for page in self._target.list(f"{self._folder(file)}_trash/"):
                     held.put((stat.key[-17:-5], stat.key.encode("utf-8", "surrogatepass")) for stat in page)
             found = self._trash[file.project].get([file.digest[:12]])
-        return (key.decode("utf-8", "surrogatepass") for key in found.values())
+        yield from (key.decode("utf-8", "surrogatepass") for key in found.values())
 
     def _folder(self, file: _File) -> str:
         """Of its Collection."""

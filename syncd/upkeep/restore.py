@@ -7,7 +7,7 @@ file is whole or not there, and none is outside.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import chain, groupby, islice
 from typing import cast
@@ -67,8 +67,12 @@ class Restored:
 
 def begun(folder: Target, same: dict[str, object]) -> int | None:
     """`same["at"]`, or the moment of an unfinished restore there that differs in this alone: a time back from now moves on with each try."""
-    told = Found("", None, "", folder.get(_MARKER)).body
-    return cast("int | None", (told if told | {"at": 0} == same | {"at": 0} else same)["at"])
+    told: object = None
+    with suppress(TaskError):  # somebody else's
+        told = encode.parse(folder.get(_MARKER) or b"")
+    if isinstance(told, dict) and told | {"at": 0} == same | {"at": 0}:
+        return cast("int | None", told["at"])
+    return cast("int | None", same["at"])
 
 
 def to_folder(

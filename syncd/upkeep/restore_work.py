@@ -36,7 +36,7 @@ def locked(work: Path) -> Iterator[None]:
     except BlockingIOError:
         raise OwnedError(f"{work}: another restore is at work there") from None
     except OSError as error:
-        raise SyncdError(f"{error.filename or work}: {error.strerror}") from error
+        raise SyncdError(f"{error.filename or work}: {error.strerror}: give another folder with --work") from error
 
 
 def stage(files: Iterable[Found], work: Path, same: Mapping[str, object]) -> None:

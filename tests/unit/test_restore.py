@@ -257,9 +257,7 @@ class TestFolder:
         assert files == kept | {"1/_tasks.json"}
         assert all((out / name).read_bytes() == (backup / name).read_bytes() for name in kept)
         listed = json.loads((out / "1" / "_tasks.json").read_bytes())
-        assert [task["id"] for task in listed] == ["tasks" if number == 4 else number for number in [*range(1, 10), *range(10, 13)]] or [
-            task["id"] for task in listed
-        ] == [*range(1, 13), "tasks"]
+        assert [task["id"] for task in listed] == [*range(1, 13), "tasks"]
         assert all("meta" not in task for task in listed)
 
     def test_an_unfinished_one_goes_on_and_others_are_refused(self, rig: Rig, tmp_path: Path) -> None:
@@ -273,7 +271,7 @@ class TestFolder:
         with pytest.raises(SyncdError, match="neither empty nor an unfinished restore"):
             folder(rig, out, tasks=["1"])
         assert folder(rig, out)[0].tasks == 5
-        assert sorted(path.name for path in out.iterdir()) == ["1", "_syncd"] or sorted(path.name for path in out.iterdir()) == ["1"]
+        assert not (out / "_syncd" / "restore.json").exists()
         with pytest.raises(SyncdError, match="--force"):
             folder(rig, out)
         assert folder(rig, out, force=True)[0].tasks == 5

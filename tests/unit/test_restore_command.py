@@ -151,6 +151,9 @@ def test_a_folder_that_can_not_be_written_keeps_nothing_of_syncd(desk: Desk) -> 
         ["--to-label-studio", "x", "--token-file", "token"],
         ["--to-label-studio", "http://user@x", "--token-file", "token"],
         ["--to-label-studio", "http://x", "--token-file", "missing"],
+        ["--to-label-studio", "http://x", "--token-file", "empty"],
+        ["--to-label-studio", "http://x", "--token-file", "accent"],
+        ["--to-label-studio", "http://x", "--token-file", "syncd.yaml"],
         ["--to-label-studio", "http://x", "--token-file", "token", "--map", "token"],
         ["--to-label-studio", "http://x", "--token-file", "token", "--map", "missing"],
         ["--to-folder", "out", "--at", "yesterday"],
@@ -160,6 +163,8 @@ def test_a_folder_that_can_not_be_written_keeps_nothing_of_syncd(desk: Desk) -> 
     ids=" ".join,
 )
 def test_mistakes_of_usage_touch_nothing(desk: Desk, words: Sequence[str]) -> None:
+    (desk.folder / "empty").touch()
+    (desk.folder / "accent").write_text("t\u00f6ken")
     before = desk.files()
     result = desk.type("restore", "cats", *words)
     assert (result.exit_code, TOKEN in result.output) == (2, False)
@@ -172,12 +177,15 @@ def test_mistakes_of_usage_touch_nothing(desk: Desk, words: Sequence[str]) -> No
         (["--to-folder", "backup/x"], "lies in the Target"),
         (["--to-folder", "."], "lies in the Target, or the Target in it"),
         (["--to-folder", "token"], "a folder is needed"),
+        (["--to-folder", "mine"], "neither empty nor an unfinished restore"),
         (["--to-folder", "out", "--project", "Dogs"], "no project Dogs there; there are: 12 (Project 12)"),
         (["--to-folder", "out", "--trashed"], "no task in the trash"),
         (["--to-folder", "out", "--at", "2020-01-01"], "no task there at 2020-01-01T00:00:00.000000Z"),
     ],
 )
 def test_what_can_not_be_done_is_said_in_one_line(desk: Desk, words: Sequence[str], said: str) -> None:
+    (desk.folder / "mine" / "_syncd").mkdir(parents=True)
+    (desk.folder / "mine" / "_syncd" / "restore.json").write_text('{"torn')
     result = desk.type("restore", "cats", *words)
     assert (result.exit_code, said in result.stderr, result.stderr.count("\n")) == (1, True, 1)
     assert not (desk.folder / "out").exists()
@@ -217,6 +225,8 @@ class TestLabelStudio:
         assert (result.exit_code, "holds another restore" in result.stderr) == (1, True)
         assert desk.type(*words, "--task", "3", "--work", "second").exit_code == 0
         assert [len(tasks) for tasks in server.tasks.values()] == [5, 1]
+        result = desk.type(*words, "--work", "token")
+        assert (result.exit_code, "give another folder with --work" in result.stderr) == (1, True)
 
     def test_a_refused_token_is_not_shown(self, desk: Desk) -> None:
         with StandIn() as studio:
