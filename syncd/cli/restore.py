@@ -79,7 +79,7 @@ def run_restore(call: Call, sync: str, where: Where, *, projects: Sequence[str],
                 crowd = _crowd(server, people)
                 with locked(work):
                     with _lease(config, sync):
-                        stage(find(target, layout, clock, question), work, same | {"at": at, "to": server.url})
+                        stage(find(target, layout, clock, question), work, same | {"at": at, "to": server.url, "map": people})
                     done = list(to_label_studio(server, clock, work, crowd, on_progress))
     return _show(call, sync, where.folder or str(work / IDS), done, told=not where.folder)
 

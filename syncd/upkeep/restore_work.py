@@ -43,7 +43,7 @@ def stage(files: Iterable[Found], work: Path, same: Mapping[str, object]) -> Non
     """Fix what is to be restored, unless that was done. same: what makes it the same restore. Raises SyncdError for another."""
     if (work / _PLAN).exists():
         if _load(work / _PLAN)["same"] != same:
-            raise SyncdError(f"{work} holds another restore: remove it when that is over, or give another folder with --work")
+            raise SyncdError(f"{work} holds another restore (other options): remove it when that is over, or give another folder with --work")
         return
     projects = []
     for number, (project, group) in enumerate(groupby(files, lambda found: found.project)):

@@ -225,6 +225,9 @@ class TestLabelStudio:
         assert (result.exit_code, "holds another restore" in result.stderr) == (1, True)
         assert desk.type(*words, "--task", "3", "--work", "second").exit_code == 0
         assert [len(tasks) for tasks in server.tasks.values()] == [5, 1]
+        (desk.folder / "people.yaml").write_text("x@y.z: me@example.com\n")
+        result = desk.type(*words, "--map", "people.yaml")  # what is there was made by another one
+        assert (result.exit_code, "holds another restore" in result.stderr) == (1, True)
         result = desk.type(*words, "--work", "token")
         assert (result.exit_code, "give another folder with --work" in result.stderr) == (1, True)
 
