@@ -179,6 +179,9 @@ def soak(seconds: float, seed: int) -> int:
     except Violation as violation:
         print(f"\nVIOLATION after {time.monotonic() - begun:.0f} s (SEED={seed}), left behind in {folder}:\n{violation}", flush=True)
         return 1
+    except Exception:
+        print(f"\nthe soak itself failed (SEED={seed}), left behind in {folder}:", flush=True)
+        raise
     shutil.rmtree(folder)
     print(f"soak: everything held at {number} calm points (SEED={seed})")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
@@ -26,7 +27,11 @@ class Folder:
         self._path = path
 
     def files(self) -> dict[str, bytes]:
-        return {str(path.relative_to(self._path)): path.read_bytes() for path in self._path.rglob("*") if path.is_file()}
+        found = {}
+        for path in self._path.rglob("*"):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # syncd is at work meanwhile
+                found[str(path.relative_to(self._path))] = path.read_bytes()
+        return found
 
     def put(self, key: str, data: bytes) -> None:
         path = self._path / key
@@ -34,7 +39,7 @@ class Folder:
         path.write_bytes(data)
 
     def delete(self, key: str) -> None:
-        (self._path / key).unlink()
+        (self._path / key).unlink(missing_ok=True)
 
 
 class Bucket:
@@ -46,7 +51,11 @@ class Bucket:
     def files(self) -> dict[str, bytes]:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=self._prefix)
         keys = [found["Key"] for page in pages for found in page.get("Contents", ())]
-        return {key.removeprefix(self._prefix): self._client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+        found = {}
+        for key in keys:
+            with contextlib.suppress(self._client.exceptions.NoSuchKey):
+                found[key.removeprefix(self._prefix)] = self._client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        return found
 
     def put(self, key: str, data: bytes) -> None:
         self._client.put_object(Bucket=BUCKET, Key=self._prefix + key, Body=data)
@@ -71,8 +80,9 @@ def tamper(place: Place, chance: Random) -> tuple[str, ...]:
     if kind == "removed":
         place.delete(key)
     elif kind == "cut":
-        place.put(key, data[: chance.randrange(len(data))])
+        place.put(key, data[: chance.randrange(len(data) + 1)])
     elif kind == "flipped":
+        data = data or b"{"
         at = chance.randrange(len(data))
         place.put(key, data[:at] + bytes([data[at] ^ 1 << chance.randrange(8)]) + data[at + 1 :])
     elif kind == "swapped":
