@@ -27,7 +27,7 @@ def follow(name: str, kind: Kind) -> Iterator[OnProgress]:
         TimeRemainingColumn(compact=True),
     )
     with Bar(*columns, console=Console(stderr=True, highlight=False), transient=True) as bar:
-        shown = bar.add_task(_short(name), total=None, counts="asking the Source")
+        shown = bar.add_task(_short(name), total=None, counts="looking")
         current = ""
 
         def on_progress(progress: Progress) -> None:

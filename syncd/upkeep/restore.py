@@ -96,7 +96,7 @@ def to_folder(
         with closing(_Project(folder, layout, done[-1])) as writer:
             for file in group:
                 writer.write(file)
-                if on_progress:
+                if on_progress and file.project:
                     on_progress(done[-1].progress(done[-1].files))
             writer.imports()
         folder.flush()

@@ -429,7 +429,7 @@ def test_every_kind_of_labelbox_collection_comes_back_with_its_side_files(
 ) -> None:
     rig.rules, rig.state = FOREVER | {"key": key}, tmp_path / "other state"
     rig.open_target = lambda: local.open(local.Config(type="local", path=tmp_path / "other"), rig.clock)
-    row = {"data_row": {"id": "c1", "row_data": "https://media.example.com/1.jpg"}, "projects": {}}
+    row: dict[str, object] = {"data_row": {"id": "c1", "row_data": "https://media.example.com/1.jpg"}, "projects": {}}
     source.put(project, "c1", row)
     source.put(project, "c2", row | {"data_row": {"id": "c2"}})
     source.put(project, f"c1{SIDE}mask.json", b"\x89PNG")
