@@ -2,7 +2,7 @@
 
 With static keys nothing slow is imported; anything else asks botocore's whole chain (profile, SSO, web identity, container,
 instance) when the first request is signed. Refuses nothing that `objects` does not refuse.
-Objects get the server-side encryption and storage class that are configured; copies (trash, history) get the encryption, and the bucket's standard class.
+Objects get the server-side encryption and storage class that are configured; copies (trash, history) the encryption, and the standard class.
 """
 
 from __future__ import annotations
