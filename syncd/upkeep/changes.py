@@ -4,7 +4,7 @@ Refuses to need a Source or a Checkpoint, and to tell a Run twice. A Run's feed 
 one. One line is one file:
 
     op             put | trash | delete | keep
-    why            new | changed (or found by a new Checkpoint) | healed | settings; deleted (gone from the Source) | removed (only from this Collection)
+    why            new | changed (or found by a new Checkpoint) | healed | settings | deleted (from the Source) | removed (from this Collection)
     project, task  ids; task null: the Collection's settings
     key            the file, below the Target's prefix; a side file's line names its task and its own key
     digest         sha256 of the file, hex
