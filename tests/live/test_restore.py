@@ -191,7 +191,7 @@ def test_the_list_of_a_folder_is_what_its_own_page_imports(server: LabelStudio, 
 
 def test_killed_on_the_way_nothing_is_there_twice(server: LabelStudio, project: Project, empty: LabelStudio, tmp_path: Path) -> None:
     """Kills at moments of which each is likely to be in another phase; the first ones come while the server is busy with what was sent."""
-    ids = project.add([sample(n, annotations=1 + n % 2, predictions=n % 2, filling="x" * 200) for n in range(2500)])
+    ids = project.add([sample(n, annotations=1 + n % 2, predictions=n % 2, filling="x" * 200) for n in range(4000)])
     for task in ids[::100]:
         project.draft(task)
     backup = Backup(tmp_path, server, projects=[project.id])
@@ -204,7 +204,7 @@ def test_killed_on_the_way_nothing_is_there_twice(server: LabelStudio, project: 
         lines = journal.read_bytes().count(b"\n") if journal.exists() else 0
         while child.poll() is None and (journal.read_bytes().count(b"\n") if journal.exists() else 0) < lines + more:
             time.sleep(0.005)
-        time.sleep(chance.random() * 0.5)
+        time.sleep(chance.random() * 0.25)
         child.kill()
         _, stderr = child.communicate()
         assert child.returncode == -signal.SIGKILL, f"it ended before it was killed: {stderr}"
@@ -215,5 +215,5 @@ def test_killed_on_the_way_nothing_is_there_twice(server: LabelStudio, project: 
     tasks = restored.tasks()
     assert [task["data"] for task in tasks] == [task["data"] for task in project.tasks()]
     assert sum(len(task["drafts"]) for task in tasks) == len(ids[::100])
-    assert sum(len(task["annotations"]) for task in tasks) == 3750
+    assert sum(len(task["annotations"]) for task in tasks) == 6000
     assert len(empty.api.get("/api/projects/", page_size=100)["results"]) == before + 1
