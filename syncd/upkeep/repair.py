@@ -5,8 +5,8 @@ Refuses to lose the only copy of anything, to touch a file that syncd never writ
   and a doubtful Entry is put again whatever its digest. Nothing is forgotten: a crash leaves tasks that the next Run of any kind mends (I1-I3).
 - Bytes of somebody else in a task's place are in the trash before that note, and away after it: no put can lose them, nor take them for an earlier
   version, and no task is without its file unnoted.
-- Orphans go after the Run: what a killed Run put and this one recorded is none any more. Each is gone from the Source, which is asked for exactly
-  that id, and in the trash before it is deleted (I4).
+- Orphans go after the Run: what a killed Run put and this one recorded is none any more, and where the Source has a new task its file stands then, as
+  after any Run. Each is gone from the Source, which is asked for exactly that id, and in the trash before it is deleted (I4).
 """
 
 from __future__ import annotations

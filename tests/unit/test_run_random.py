@@ -303,8 +303,7 @@ def _version(data: bytes) -> int:
         return 10**9
 
 
-TestStory = Story.TestCase
-TestStory.settings = settings(
+SETTINGS = settings(
     max_examples=STORIES,
     stateful_step_count=25,
     deadline=None,
@@ -312,3 +311,6 @@ TestStory.settings = settings(
     phases=[Phase.generate, Phase.shrink] if LONG else [Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
+
+TestStory = Story.TestCase
+TestStory.settings = SETTINGS

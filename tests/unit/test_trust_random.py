@@ -9,7 +9,6 @@ from contextlib import closing, suppress
 from random import Random
 from typing import cast
 
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
@@ -25,7 +24,7 @@ from tests.fakes.flips import AT
 from tests.fakes.mortal import Died, Life
 from tests.fakes.tamper import EVERYTHING, Desk
 from tests.soak.places import flip
-from tests.unit.test_run_random import LONG, NUMBERS, PROJECTS, STORIES, Story, _tasks
+from tests.unit.test_run_random import NUMBERS, PROJECTS, SETTINGS, Story, _tasks
 
 
 class TrustStory(Story):
@@ -222,11 +221,4 @@ class TrustStory(Story):
 
 
 TestTrustStory = TrustStory.TestCase
-TestTrustStory.settings = settings(
-    max_examples=STORIES,
-    stateful_step_count=25,
-    deadline=None,
-    derandomize=not LONG,
-    phases=[Phase.generate, Phase.shrink] if LONG else [Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+TestTrustStory.settings = SETTINGS
