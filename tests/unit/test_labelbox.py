@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,6 +200,13 @@ def test_a_full_run_rewrites_nothing_although_masks_have_other_addresses(backed:
     report = backed.run(Kind.FULL)
     assert (report.written, report.healed, report.unchanged) == (0, 0, 20)
     assert before == {key: data for key, data in backed.rig.files().items() if key in before}
+
+
+def test_a_lost_checkpoint_costs_no_put_but_of_rows_with_masks(backed: Stage) -> None:
+    shutil.rmtree(backed.rig.state)
+    report = backed.run(take_over=True)
+    assert (report.status, report.adopted, report.written) == (Status.OK, 19, 1)  # of 20, one has a mask
+    assert backed.held() == backed.truth()
 
 
 def test_a_change_under_an_index_that_lags_comes_with_a_later_run(backed: Stage) -> None:
