@@ -200,9 +200,15 @@ def shown(task: str) -> str:
     return task.replace(SIDE, "/")
 
 
+def kind_of(collection: str) -> str:
+    """Which of `KINDS` a Collection is, by its id; empty for a project."""
+    kind, inner, _ = collection.partition("/")
+    return kind if inner and kind in KINDS else ""
+
+
 def _folder(project: str) -> str:
-    kind, inner, id_ = project.partition("/")
-    return f"{kind}/{encode(id_)}" if inner and kind in KINDS else encode(project)
+    kind = kind_of(project)
+    return f"{kind}/{encode(project[len(kind) + 1 :])}" if kind else encode(project)
 
 
 def _plain(folder: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from syncd import keys
 from syncd.errors import SourceError
 from syncd.model import Collection, CollectionState, Failure
 from syncd.run.job import Job
@@ -29,9 +30,10 @@ def unmatched(job: Job, collections: Sequence[Collection], gone: Sequence[Collec
     selection = job.rules.selection()
     known = {name for c in [*collections, *gone] for name in (c.id, c.id.rpartition("/")[2], c.title)}
     known |= {id_ for id_ in states if job.checkpoint.kept(job.name, id_)}
-    if not selection:  # everything is meant
+    if not selection:  # every project is meant, and nothing of another kind
         hidden = "was backed up before and is not gone, but the Source does not list it any more: check what the token may see"
-        failed = [Failure(id_, None, f"{state.collection.title!r} {hidden}") for id_, state in states.items() if id_ not in known]
+        meant = [state.collection for id_, state in states.items() if id_ not in known and not keys.kind_of(id_)]
+        failed = [Failure(collection.id, None, f"{collection.title!r} {hidden}") for collection in meant]
         if failed and not collections:
             raise SourceError(f"the Source lists nothing at all, yet {len(failed)} Collections are not gone: check what the token may see")
         return failed

@@ -82,6 +82,16 @@ def test_a_collection_that_is_gone_takes_its_side_files_along(rig: Rig, source: 
     assert [key for key in rig.files() if key.startswith("1/") and "/_trash/" not in key] == []
 
 
+def test_a_dataset_that_the_config_names_no_more_is_left_alone(rig: Rig, source: MemorySource, monkeypatch: pytest.MonkeyPatch) -> None:
+    source.put("datasets/ck1", "row", {"data_row": {"id": "row"}})
+    rig.run()
+    shown = [c for c in source.collections() if c.id == "1"]
+    monkeypatch.setattr(source, "collections", lambda: shown)  # nothing is named: all projects, and no dataset
+    report = rig.run()
+    assert (Status.OK, []) == (report.status, report.failed)
+    assert "datasets/ck1/row.json" in rig.files()
+
+
 def test_what_changes_by_itself_is_no_change_and_the_entry_names_the_bytes_that_stand(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
     source.put("1", "row1", {"id": "row1", "mask": "https://box/tasks/1/masks/9"})
     rig.run()
