@@ -97,7 +97,7 @@ class SqliteCheckpoint:
                 with db:  # ends the transaction either way
                     db.execute("BEGIN")
                     yield db
-            except (ValueError, TypeError) as error:  # a value that nobody writes
+            except (ValueError, TypeError, AttributeError) as error:  # a value that nobody writes
                 raise sqlite_file.UnusableError(f"the Checkpoint {self._path} is damaged ({error})") from error
             finally:
                 self._idle.append(db)

@@ -22,6 +22,8 @@ _INTEGER = re.compile(r"0|[1-9][0-9]{0,17}")  # what fits SQLite's integers and 
 _LARGEST = 10**18 - 1
 
 ENTRY = "task, created_at, last_activity, counters, tasks, annotations, predictions, digest, size, etag, drafts, kept"
+_FIELDS = (int, int, str, int, int, int, bytes, int, bytes, int, int)
+_SHAPES = {(key, *_FIELDS) for key in (int, bytes)}  # of a row of ENTRY: a flipped bit makes a number of a text, which SQLite reads without complaint
 HERE = "collection = (SELECT no FROM collection WHERE sync = ? AND id = ?)"
 
 T = TypeVar("T")
@@ -50,7 +52,9 @@ def row_of(no: int, e: Entry) -> tuple[object, ...]:
 
 
 def entry_of(row: Sequence[Any]) -> Entry:
-    """row: the columns of ENTRY, and perhaps others after them."""
+    """row: the columns of ENTRY, and perhaps others after them. Raises ValueError for what nobody writes."""
+    if tuple(map(type, row[:12])) not in _SHAPES:
+        raise ValueError(f"a row of Entries holds {row[:12]!r:.200}")
     task, created_at, last_activity, counters, tasks, annotations, predictions, digest, size, etag, drafts, kept, *_ = row
     revision = Revision(created_at, last_activity, tuple(map(int, counters.split(","))) if counters else ())
     return Entry(task_of(task), revision, Counts(tasks, annotations, predictions), digest, size, etag, bool(drafts), bool(kept))
