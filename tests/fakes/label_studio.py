@@ -12,7 +12,7 @@ A test's manual:
         studio.clock = lambda: 1_700_000_000_000_000       microseconds; stamps rows and the Date header
 
 `StandIn.million(n)` holds a project of n tasks that are made from their id when asked for: no memory, any n; all may be edited and deleted.
-`python -m tests.fakes.label_studio N` serves one until stdin closes, in a process of its own. Writing is by methods, never by HTTP.
+`label_studio_scale` serves one in a process of its own. Writing is by methods, never by HTTP.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ import orjson
 
 from tests.fakes.label_studio_project import EMAIL, Project
 from tests.fakes.label_studio_rows import Rejected, Row
+from tests.fakes.label_studio_template import Template
 
 VERSION = "1.23.2"
 LONGEST_TARGET = 16383
@@ -111,16 +112,17 @@ class StandIn:
         self.next_task = 1
         self.lock = threading.RLock()
         self._access: dict[str, int] = {}
+        self._templates: dict[tuple[object, ...], Template] = {}
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.studio = self
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     @classmethod
-    def million(cls, n: int) -> StandIn:
-        """One project, titled Million, with tasks 1..n, each with one or two annotations and none or one prediction."""
+    def million(cls, n: int, projects: int = 1) -> Self:
+        """Projects titled Million, each with n tasks of 2 KB with one or two annotations and none or one prediction; ids from 1 on."""
         studio = cls()
-        studio.project("Million", virtual=n)
-        studio.next_task = n + 1
+        for _ in range(projects):
+            studio.project("Million", virtual=n)
         return studio
 
     def __enter__(self) -> Self:
@@ -244,16 +246,33 @@ class StandIn:
         chosen = _page(found.total, params, default=100)
         if chosen is None:
             return error(404, "Invalid page.")
-        rows = found.rows(*chosen)
-        shapes = [project.render(row, everything=params.get("fields") == "all", asked=found.columns) for row in rows]
         expanded = params.get("expand") == "annotations.completed_by"
-        for shape in shapes if expanded else ():
-            self._expand(shape)
-        shapes = [_trim(shape, params, nested=not expanded) for shape in shapes]
-        if any(row.poison and "data" in shape for row, shape in zip(rows, shapes, strict=True)):
+
+        def render(row: Row) -> bytes:
+            shape = project.render(row, everything=params.get("fields") == "all", asked=found.columns)
+            if expanded:
+                self._expand(shape)
+            shape = _trim(shape, params, nested=not expanded)
+            if row.poison and "data" in shape:
+                raise _PoisonedError
+            return orjson.dumps(shape)
+
+        view = project.id, *(params.get(name) for name in ("fields", "expand", "include", "omit")), found.columns
+        try:
+            tasks = b",".join([self._fill(project, row, view, render) for row in found.rows(*chosen)])
+        except _PoisonedError:
             return html(500)
-        counts = {"total_annotations": found.annotations, "total_predictions": found.predictions, "total": found.total}
-        return reply(counts | {"tasks": shapes})
+        counts = found.annotations, found.predictions, found.total
+        return Reply(200, b'{"total_annotations":%d,"total_predictions":%d,"total":%d,"tasks":[%b]}' % (*counts, tasks))
+
+    def _fill(self, project: Project, row: Row, view: tuple[object, ...], render: Callable[[Row], bytes]) -> bytes:
+        """A virtual task is not rendered again and again: all of a view look alike."""
+        if row.id in project.stored:
+            return render(row)
+        key = (*view, row.id % 2)
+        if key not in self._templates:
+            self._templates[key] = Template(project.untouched, row.id % 2, render)
+        return self._templates[key].fill(row)
 
     def _one_task(self, number: int, params: dict[str, str]) -> Reply:
         for project in self.projects.values():
@@ -276,6 +295,10 @@ class StandIn:
 
 
 class _NoSuchPageError(Exception):
+    pass
+
+
+class _PoisonedError(Exception):
     pass
 
 
@@ -364,13 +387,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Quiet: `studio.requests` is the log."""
-
-
-def main() -> None:
-    with StandIn.million(int(sys.argv[1])) as studio:
-        print(studio.url, studio.token, flush=True)
-        sys.stdin.read()
-
-
-if __name__ == "__main__":
-    main()

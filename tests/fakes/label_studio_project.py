@@ -46,7 +46,7 @@ class Found:
 
 
 class Project:
-    """One project: rows that are stored, and `virtual` ones with ids 1..virtual that are made from their id until an event touches them."""
+    """One project: rows that are stored, and so many `virtual` ones, of the next ids, that are made from their id until an event touches them."""
 
     def __init__(self, owner: Owner, project_id: int, title: str, *, virtual: int = 0, **fields: Any) -> None:
         self.id = project_id
@@ -54,7 +54,8 @@ class Project:
         self.created_at = owner.clock()
         self.fields: dict[str, Any] = {"label_config": LABEL_CONFIG, "maximum_annotations": 1, "description": ""} | fields
         self.stored: dict[int, Row] = {}
-        self.untouched = Virtual(virtual)
+        self.untouched = Virtual(virtual, owner.next_task, project_id)
+        owner.next_task += virtual
         self._owner = owner
         self._part = 0
         self._inner = virtual
@@ -212,7 +213,7 @@ class Project:
 
     def reuse_ids(self) -> None:
         """From here on the next import gets the lowest ids above those still there."""
-        self._owner.next_task = max([*self.stored, self.untouched.size]) + 1
+        self._owner.next_task = max([*self.stored, self.untouched.last]) + 1
 
     def predict_in_bulk(self, *tasks: int, **fields: Any) -> None:
         """/import/predictions: counters move, updated_at does not."""

@@ -200,6 +200,24 @@ def dated(part: Mapping[str, Any], now: int) -> dict[str, Any]:
     return {**part, "created_at": show_time(part["created_at"]), "updated_at": show_time(part["updated_at"]), "created_ago": f"{minutes}\xa0minutes"}
 
 
+_TEXT = "Two cats are asleep on a wall, late in the day; a third one looks at the camera and seems to be about to jump. "
+
+
+def _choice(mood: str, at: float) -> dict[str, Any]:
+    place = {"from_name": "mood", "to_name": "text", "type": "choices", "origin": "manual"}
+    return {"id": f"r{at}", **place, "value": {"choices": [mood], "confidence": at}}
+
+
+_MOODS = [{"result": [_choice("good", 0.25), _choice("bad", 1 / 3)], "lead_time": 12.5}, {"result": [_choice("bad", 2 / 3)], "lead_time": 7.25}]
+_GUESS = {"result": [_choice("good", 0.875)], "score": 0.875}
+
+
+def content_of(number: int) -> dict[str, Any]:
+    """The virtual task of that number as a file to import: its data, annotations and predictions."""
+    odd = number % 2
+    return {"data": {"text": f"text {number}. {_TEXT * 3}", "n": number}, "annotations": _MOODS[: 1 + odd], "predictions": [_GUESS] * odd}
+
+
 class Span(NamedTuple):
     """Virtual tasks: ids from low to high of these parities, less some."""
 
@@ -213,23 +231,25 @@ NOTHING = Span(1, 0, frozenset(), frozenset())
 
 
 class Virtual:
-    """Tasks 1..size as functions of their id, less those taken: one annotation when the id is even, two when odd; one prediction when odd."""
+    """Tasks first..last of 2 KB as functions of their id, less those taken: one annotation, and when the id is odd another and one prediction."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, first: int = 1, project: int = 1) -> None:
+        self.size, self.first, self.last = size, first, first + size - 1
         self.taken: set[int] = set()
+        self._project = project
 
     def make(self, task_id: int) -> Row:
         at = VIRTUAL_EPOCH + task_id * VIRTUAL_STEP
         odd = task_id % 2
-        row = Row(task_id, task_id, {"text": f"text {task_id}", "n": task_id}, at, at)
-        row.annotations = [annotation(task_id * 2 + n, task_id, 1, at) for n in range(1 + odd)]
-        row.predictions = [prediction(task_id, task_id, 1, at)] * odd
+        content = content_of(task_id)
+        row = Row(task_id, task_id - self.first + 1, content["data"], at, at)
+        row.annotations = [annotation(task_id * 2 + n, task_id, self._project, at) | fields for n, fields in enumerate(content["annotations"])]
+        row.predictions = [prediction(task_id, task_id, self._project, at) | fields for fields in content["predictions"]]
         row.total_annotations, row.total_predictions, row.is_labeled = 1 + odd, odd, True
         return row
 
     def find(self, task_id: int) -> Row | None:
-        return self.make(task_id) if 1 <= task_id <= self.size and task_id not in self.taken else None
+        return self.make(task_id) if self.first <= task_id <= self.last and task_id not in self.taken else None
 
     def take(self, task_id: int) -> Row | None:
         """The task, which is virtual no longer."""
@@ -239,21 +259,22 @@ class Virtual:
 
     def narrow(self, items: Sequence[Mapping[str, Any]], matches: Callable[[Row], bool]) -> Span:
         """What a query selects. Filters on id, inner_id and times bound the ids; what the others say, one task of each parity tells for all."""
-        low, high, without = 1, self.size, set(self.taken)
+        low, high, without = self.first, self.last, set(self.taken)
         for item in items:
             name = column_name(item)
-            if name in {"id", "inner_id"} and item["operator"] in {"not_in_list", "not_equal"}:
+            if name == "id" and item["operator"] in {"not_in_list", "not_equal"}:
                 without.update(item["value"] if item["operator"] == "not_in_list" else [item["value"]])
             elif name in {"id", "inner_id", *_TIMES}:
-                low, high = self._bound(low, high, item, time=name in _TIMES)
+                low, high = self._bound(low, high, item, name)
         without = {number for number in without if low <= number <= high}
         examples = (next((n for n in range(low + (low % 2 != parity), high + 1, 2) if n not in without), None) for parity in (0, 1))
         return Span(low, high, frozenset(n % 2 for n in examples if n is not None and matches(self.make(n))), frozenset(without))
 
-    @staticmethod
-    def _bound(low: int, high: int, item: Mapping[str, Any], *, time: bool) -> tuple[int, int]:
-        least, most = _span(item, time=time)
-        if time:
+    def _bound(self, low: int, high: int, item: Mapping[str, Any], name: str) -> tuple[int, int]:
+        least, most = _span(item, time=name in _TIMES)
+        if name == "inner_id":
+            least, most = least + self.first - 1, most + self.first - 1
+        if name in _TIMES:
             least, most = -((VIRTUAL_EPOCH - least) // VIRTUAL_STEP), (most - VIRTUAL_EPOCH) // VIRTUAL_STEP
         return int(max(low, least)), int(min(high, most))
 

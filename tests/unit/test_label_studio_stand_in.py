@@ -101,6 +101,30 @@ def test_virtual_tasks_answer_each_query_as_stored_ones_do(filters: list[dict[st
     studio._server.server_close()
 
 
+@pytest.mark.parametrize(
+    "view",
+    [
+        {},
+        {"include": "id,created_at,updated_at,total_annotations,cancelled_annotations,total_predictions"},
+        {"fields": "all", "expand": "annotations.completed_by", "omit": "annotations_results,predictions_results"},
+        {"fields": "all", "omit": "created_ago"},
+    ],
+    ids=str,
+)
+def test_virtual_tasks_look_as_stored_ones_do(view: dict[str, str]) -> None:
+    with StandIn.million(5, projects=2) as studio:
+        for project in (1, 2):
+            made = tasks(studio, project=project, **view)
+            for row in list(studio.projects[project].untouched.rows(studio.projects[project].untouched.all())):
+                studio.projects[project].row(row.id)
+            stored = tasks(studio, project=project, **view)
+            assert len(studio.projects[project].stored) == made["total"] == 5
+            for task in (*made["tasks"], *stored["tasks"]):
+                for part in (*task.get("annotations", ()), *task.get("predictions", ())):
+                    part.pop("created_ago", None)
+            assert made == stored
+
+
 def test_a_late_commit_becomes_visible_behind_its_own_date(studio: StandIn) -> None:
     cats = studio.project("Cats")
     studio.clock = lambda: NEW
