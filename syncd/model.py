@@ -13,12 +13,16 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What a Source lists, counts and may lose as a whole. `tasks` is the Source's own count, a hint for progress only."""
+    """What a Source lists, counts and may lose as a whole. `tasks` is the Source's own count, a hint for progress only.
+
+    counters: numbers that move with what is in it, as the list of Collections shows them; never taken for its content. Empty: the Source shows none.
+    """
 
     id: str
     title: str
     created_at: int = 0
     tasks: int | None = None
+    counters: tuple[int, ...] = ()
 
 
 class Revision(NamedTuple):
@@ -157,6 +161,9 @@ class CollectionState:
 
     cursor: None until the first pass is finished; position, pass_cursor: where an unfinished first pass resumes and the cursor it earns
     when it ends; settings: digest of `_project.json`, empty when never written; drafts_at: local time drafts were last read.
+    counters: those of `collection` in a list that was asked for before the last whole look at it began; empty when that look left something over.
+    fresh: nothing of the Collection stood in the Target when its first pass, still unfinished, began.
+    The Checkpoint keeps `collection` without its counters.
     """
 
     collection: Collection
@@ -165,6 +172,8 @@ class CollectionState:
     pass_cursor: int | None = None
     settings: bytes = b""
     drafts_at: int = 0
+    counters: tuple[int, ...] = ()
+    fresh: bool = False
 
 
 class Status(StrEnum):

@@ -23,7 +23,7 @@ from typing import Any
 
 from syncd.checkpoint import sqlite_file
 from syncd.checkpoint.base import Checkpoint, Commit, Lease
-from syncd.checkpoint.sqlite_known import ENTRY, SqliteKnown, entry_of, key_of, pack, pages, parts, row_of, task_of, unpack
+from syncd.checkpoint.sqlite_known import ENTRY, SqliteKnown, entry_of, key_of, numbers_of, pack, pages, parts, row_of, task_of, text_of, unpack
 from syncd.errors import CheckpointError
 from syncd.known import Known
 from syncd.model import Collection, CollectionState, Entry, Event, Failure, Kind, Op, Report, RunRecord, Status, Why
@@ -33,7 +33,8 @@ _FAILURES = 100  # shown in a Run's stored Report; all that fail now stand in th
 
 _PUT = f"INSERT OR REPLACE INTO entry (collection, {ENTRY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _EVENT = "op, why, project, task, digest, last_activity, at"
-_STATE = "id, title, created_at, listed, cursor, position, pass_cursor, settings, drafts_at"
+_STATE = "id, title, created_at, listed, cursor, position, pass_cursor, settings, drafts_at, counters, fresh"
+_STATE_TYPES = (bytes, bytes, int, int | None, int | None, bytes | None, int | None, bytes, int, str, int)
 _TOTALS = """SELECT coalesce(sum(tasks > 0 AND NOT kept), 0), coalesce(sum(kept), 0),
     coalesce(sum(tasks * counted), 0), coalesce(sum(annotations * counted), 0), coalesce(sum(predictions * counted), 0)
     FROM (SELECT *, kept = 0 AND typeof(task) = 'integer' AS counted FROM entry WHERE collection = ? AND task IN ({marks}))"""
@@ -325,11 +326,11 @@ def _record_events(db: sqlite3.Connection, lease: Lease, events: Sequence[Event]
 
 
 def _record_state(db: sqlite3.Connection, no: int, state: CollectionState) -> None:
-    set_ = """UPDATE collection SET title = ?, created_at = ?, listed = ?, cursor = ?, position = ?, pass_cursor = ?, settings = ?, drafts_at = ?
-        WHERE no = ?"""
+    set_ = """UPDATE collection SET title = ?, created_at = ?, listed = ?, cursor = ?, position = ?, pass_cursor = ?, settings = ?, drafts_at = ?,
+        counters = ?, fresh = ? WHERE no = ?"""
     at, position = state.collection, None if state.position is None else pack(state.position)
     values = (pack(at.title), at.created_at, at.tasks, state.cursor, position, state.pass_cursor, state.settings, state.drafts_at)
-    db.execute(set_, (*values, no))
+    db.execute(set_, (*values, text_of(state.counters), state.fresh, no))
 
 
 def _event(row: Sequence[Any]) -> Event:
@@ -338,5 +339,8 @@ def _event(row: Sequence[Any]) -> Event:
 
 
 def _state(row: Sequence[Any]) -> CollectionState:
-    id_, title, created_at, listed, cursor, position, *rest = row
-    return CollectionState(Collection(unpack(id_), unpack(title), created_at, listed), cursor, None if position is None else unpack(position), *rest)
+    if not all(map(isinstance, row, _STATE_TYPES)):
+        raise ValueError(f"a row of Collections holds {row!r:.200}")
+    id_, title, created_at, listed, cursor, position, pass_cursor, settings, drafts_at, counters, fresh = row
+    collection, position = Collection(unpack(id_), unpack(title), created_at, listed), None if position is None else unpack(position)
+    return CollectionState(collection, cursor, position, pass_cursor, settings, drafts_at, numbers_of(counters), bool(fresh))

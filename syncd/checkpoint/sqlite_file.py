@@ -51,6 +51,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE event (run INTEGER NOT NULL, no INTEGER NOT NULL, op TEXT NOT NULL, why TEXT NOT NULL, project BLOB NOT NULL, task,
            digest BLOB NOT NULL, last_activity INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (run, no)) WITHOUT ROWID""",
     ),
+    (
+        "ALTER TABLE collection ADD COLUMN counters TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE collection ADD COLUMN fresh INTEGER NOT NULL DEFAULT 0",
+    ),
 )
 
 

@@ -46,8 +46,16 @@ def unpack(data: bytes) -> str:
     return data.decode("utf-8", "surrogatepass")
 
 
+def text_of(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers))
+
+
+def numbers_of(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(","))) if text else ()
+
+
 def row_of(no: int, e: Entry) -> tuple[object, ...]:
-    counters = ",".join(map(str, e.revision.counters))
+    counters = text_of(e.revision.counters)
     return (no, key_of(e.task), e.revision.created_at, e.revision.last_activity, counters, *e.counts, e.digest, e.size, e.etag, e.drafts, e.kept)
 
 
@@ -56,7 +64,7 @@ def entry_of(row: Sequence[Any]) -> Entry:
     if tuple(map(type, row[:12])) not in _SHAPES:
         raise ValueError(f"a row of Entries holds {row[:12]!r:.200}")
     task, created_at, last_activity, counters, tasks, annotations, predictions, digest, size, etag, drafts, kept, *_ = row
-    revision = Revision(created_at, last_activity, tuple(map(int, counters.split(","))) if counters else ())
+    revision = Revision(created_at, last_activity, numbers_of(counters))
     return Entry(task_of(task), revision, Counts(tasks, annotations, predictions), digest, size, etag, bool(drafts), bool(kept))
 
 

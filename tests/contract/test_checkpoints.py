@@ -251,7 +251,7 @@ class TestNotesAndState:
         assert dict(checkpoint.known("cats", "12").all_notes()) == notes
 
     def test_a_state_comes_back_as_it_was_given_and_is_replaced_whole(self, checkpoint: Checkpoint, lease: Lease) -> None:
-        full = CollectionState(Collection("12", "Cats \udcff \U0001f600", 5, 10), 3, "é/\udcff\0", 4, b"\1" * 32, 9)
+        full = CollectionState(Collection("12", "Cats \udcff \U0001f600", 5, 10), 3, "é/\udcff\0", 4, b"\1" * 32, 9, (7, 0, -1, 2**60), fresh=True)
         bare = CollectionState(Collection("a/b", ""))
         checkpoint.commit(lease, "12", Commit(state=full))
         checkpoint.commit(lease, "a/b", Commit(state=bare))

@@ -15,7 +15,7 @@ import pytest
 from syncd.checkpoint import sqlite, sqlite_file
 from syncd.checkpoint.base import Commit
 from syncd.errors import CheckpointError, OwnedError
-from syncd.model import Counts, Entry, Kind, Revision
+from syncd.model import Collection, CollectionState, Counts, Entry, Kind, Revision
 
 
 def entry(task: str) -> Entry:
@@ -180,9 +180,22 @@ class TestMigrations:
         monkeypatch.undo()
         newer = (state / "checkpoint.sqlite").read_bytes()
         for read_only in (False, True):
-            with pytest.raises(CheckpointError, match=r"newer syncd \(schema 3, this one knows 1\)"):
+            with pytest.raises(CheckpointError, match=r"newer syncd \(schema 4, this one knows 2\)"):
                 sqlite.open(state, read_only=read_only)
         assert (state / "checkpoint.sqlite").read_bytes() == newer
+
+    def test_one_of_the_first_schema_knows_no_counters_yet(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sqlite_file, "MIGRATIONS", sqlite_file.MIGRATIONS[:1])
+        sqlite.open(tmp_path).close()
+        old = sqlite3.connect(tmp_path / "checkpoint.sqlite")
+        with old:
+            columns = "sync, id, title, created_at, listed, cursor, position, pass_cursor, settings, drafts_at"
+            old.execute(f"INSERT INTO collection ({columns}) VALUES ('cats', ?, ?, 5, 10, 3, NULL, NULL, ?, 9)", (b"12", b"Cats", b"d"))
+        old.close()
+        monkeypatch.undo()
+        checkpoint = sqlite.open(tmp_path)
+        assert checkpoint.states("cats") == {"12": CollectionState(Collection("12", "Cats", 5, 10), 3, None, None, b"d", 9, (), fresh=False)}
+        checkpoint.close()
 
     def test_a_migration_that_fails_changes_nothing(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sqlite_file, "MIGRATIONS", (*sqlite_file.MIGRATIONS, ("DELETE FROM entry",), ("CREATE TABLE entry (a)",)))
