@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-VIRTUAL_EPOCH = 1_600_000_000_000_000
+VIRTUAL_EPOCH = 1_600_000_000_000_123  # dates with a fraction, as a busy server has them
 VIRTUAL_STEP = 1_000_000  # microseconds between two virtual tasks
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -208,8 +208,11 @@ def _choice(mood: str, at: float) -> dict[str, Any]:
     return {"id": f"r{at}", **place, "value": {"choices": [mood], "confidence": at}}
 
 
-_MOODS = [{"result": [_choice("good", 0.25), _choice("bad", 1 / 3)], "lead_time": 12.5}, {"result": [_choice("bad", 2 / 3)], "lead_time": 7.25}]
-_GUESS = {"result": [_choice("good", 0.875)], "score": 0.875}
+_MOODS = [
+    {"result": [_choice("good", 0.25), _choice("bad", 1 / 3)], "lead_time": 12.5, "ground_truth": False},
+    {"result": [_choice("bad", 2 / 3)], "lead_time": 7.25, "ground_truth": False},
+]
+_GUESS = {"result": [_choice("good", 0.875)], "score": 0.875, "model_version": "m1"}
 
 
 def content_of(number: int) -> dict[str, Any]:
