@@ -1,7 +1,46 @@
 """The million of the stand-in is Label Studio's: the same tasks imported, the same changes made, and every question syncd asks answered alike.
 
 The questions are those of a first, an idle, an incremental and a full reading of the stand-in. Ids are shifted; dates are compared by their form.
-"""The same on both sides, where a task is called `shift` more than its number."""
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from syncd.clock import SystemClock
+from syncd.sources import label_studio
+from tests.fakes.follower import Follower
+from tests.fakes.label_studio import Request, StandIn
+from tests.fakes.label_studio_project import LABEL_CONFIG
+from tests.fakes.label_studio_project import Project as StandInProject
+from tests.fakes.label_studio_rows import VIRTUAL_EPOCH, content_of
+from tests.live.compare import differences
+from tests.live.server import LabelStudio, Project
+from tests.live.test_stand_in import _same
+
+pytestmark = pytest.mark.live
+
+COUNT = 300
+EDITED, DELETED, PREDICTED, DRAFTED = (150, 7, 299), (20, 21, 222, 298), (100,), 42
+
+
+@pytest.fixture
+def studio() -> Iterator[StandIn]:
+    with StandIn.million(COUNT) as running:
+        running.clock = partial(next, itertools.count(VIRTUAL_EPOCH + 10**9, 1_000_000))
+        yield running
+
+
+def change(project: Project | StandInProject, shift: int) -> None:
+    """The same on both sides, where a task is called `shift` more than its number."""
     for number in EDITED:
         data = content_of(number)["data"] | {"edited": True}
         if isinstance(project, Project):
