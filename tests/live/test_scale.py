@@ -68,7 +68,8 @@ def questions(studio: StandIn, folder: Path) -> list[Request]:
     follower.run()
     change(studio.projects[1], 0)
     changed = follower.run()
-    assert ({str(n) for n in EDITED} <= set(changed.tasks), changed.gone.keys()) == (True, {str(n) for n in DELETED})
+    assert {str(n) for n in EDITED} <= set(changed.tasks)
+    assert set(changed.gone) == {str(n) for n in DELETED}
     follower.run(full=True)
     follower.close()
     source.close()
