@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, cast
 
 from syncd.clock import SECOND, Clock
-from syncd.encode import parse
+from syncd.encode import dumps, parse
 from syncd.errors import TaskError
 from syncd.fields import Fields
 from syncd.known import Known
@@ -219,16 +219,20 @@ class _Pass:
 
     def sort(self, files: Iterable[File]) -> None:
         """Tell the files to open from those that were read already. Raises _InDoubt."""
-        met, unopened = len(self.flags), array("Q")
+        met, noted, unopened = len(self.flags), self._known.note_count(), array("Q")
         for chunk in chunks(files):
-            notes = self._known.notes([file.name for file in chunk])
+            notes = self._known.notes([file.name for file in chunk]) if noted else {}
             met += len(notes)
-            noted = [file._replace(note=notes.get(file.name, b"")) for file in chunk]
-            changed = [file for file in noted if self.whole or file.note[:8] + file.note[16:] != file.stamp[:8]]
-            unopened.extend(_version(file.stamp) for file in set(noted).difference(changed))
-            self.order.put(file.pack() for file in changed)
+            changed = []
+            for file in chunk:
+                note = notes.get(file.name, b"")
+                if self.whole or note[:8] + note[16:] != file.stamp[:8]:
+                    changed.append(file.pack(note))
+                else:
+                    unopened.append(_version(file.stamp))
+            self.order.put(changed)
             self.work |= bool(changed)
-        self._gone = met != self._known.note_count()
+        self._gone = met != noted
         self._search, self.work = self._search or self._gone, self.work or self._gone
         self._unopened = array("Q", sorted(unopened))
         if self.shared and self.work:
@@ -292,14 +296,14 @@ def _stream(opened: int, size: int) -> BinaryIO:
 def _task(look: Look, file: File, piece: Piece) -> _Found | None:
     try:
         body = cast("dict[str, object]", parse(piece.data, unique=True))
-        id_ = _id_of(body, file, piece)
+        id_, written = _id_of(body, file, piece), dumps(body)  # here, while it is at hand: a page of bodies is fetched from memory again
     except TaskError as error:
         look.fail(file.name, f"{piece.where}{error}", _told_id(file, piece, str(error)))
         return None
     activity = last_activity(body)
     revision = Revision(created_at(body), file.modified // 1000 if activity is None else activity, (_version(file.stamp),))
     mark = file.stamp[:6] + hash(piece.data).to_bytes(8, signed=True)  # compared within this process only
-    return _Found(Task(id_, revision, body, counts(body)), len(piece.data), file.name, mark)
+    return _Found(Task(id_, revision, written, counts(body)), len(piece.data), file.name, mark)
 
 
 def _told_id(file: File, piece: Piece, error: str) -> str | None:

@@ -28,9 +28,9 @@ class File(NamedTuple):
     modified: int
     note: bytes = b""
 
-    def pack(self) -> tuple[str, bytes]:
-        """For `unpack`; sorts by time of modification, then name."""
-        return f"{self.modified + 2**63:020d}{self.name}", self.stamp + self.note
+    def pack(self, note: bytes) -> tuple[str, bytes]:
+        """For `unpack`, with what was remembered of it; sorts by time of modification, then name."""
+        return f"{self.modified + 2**63:020d}{self.name}", self.stamp + note
 
     @staticmethod
     def unpack(key: str, value: bytes) -> File:
