@@ -271,8 +271,9 @@ def status(call: Call, syncs: Syncs = None) -> int:
 
     Also what the Guard stopped, and the command that lets it pass. Works while syncd runs.
     """
-    from syncd.cli.jobs import confirmation, read
+    from syncd.cli.jobs import read
     from syncd.config import open_checkpoint
+    from syncd.run import confirmed
 
     config, names = read(call, syncs)
     checkpoint, now = open_checkpoint(config, read_only=True), SystemClock().now()
@@ -286,7 +287,7 @@ def status(call: Call, syncs: Syncs = None) -> int:
     for state in states:
         if state["plan_id"]:
             say(f"\n{state['sync']}: {paint('the Guard holds deletions back', 'guarded')}; if they are meant:")
-            say(f"  {confirmation(call, state['sync'], state['plan_id'])}")
+            say(f"  {confirmed.command(call.config, state['sync'], state['plan_id'])}")
         elif state["error"]:
             say("\n" + fold(f"{state['sync']}: {paint('failed', 'failed')}: {clean(state['error'])}"))
     return 0
@@ -302,10 +303,9 @@ def _status(config: Config, checkpoint: Checkpoint, name: str, now: int) -> dict
     from syncd.run.standing import standing
 
     stands = standing(checkpoint, name)
-    last, said = stands.newest, stands.ended.report if stands.ended else {}  # a Run that goes on hides nothing
-    ledger = Ledger(name, wiring(config, name), stands)
+    ledger, last = Ledger(name, wiring(config, name), stands), stands.newest
     if last and last.status is None:
-        ledger.since = last.started_at
+        ledger.running_since = last.started_at
     else:
         ledger.slot = ledger.next(now)
     return {
@@ -314,12 +314,12 @@ def _status(config: Config, checkpoint: Checkpoint, name: str, now: int) -> dict
         "age": last and max(0, now - last.started_at) / SECOND,
         "kind": last and last.kind,
         "status": last and (last.status or "unfinished"),
-        "lag": ledger.view(now).lag,
+        "lag": ledger.lag(now),
         "collections": stands.collections,
         "tasks": stands.tasks,
         "failing": stands.failing,
-        "plan_id": said.get("plan_id", ""),
-        "error": said.get("error", ""),
+        "plan_id": stands.said("plan_id"),
+        "error": stands.said("error"),
     }
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 
 import typer
 
-from syncd.cli.main import DEFAULT_PATH, Call
+from syncd.cli.main import Call
 from syncd.clock import SECOND, Clock, SystemClock, parse_time
 from syncd.config import Config, load, open_checkpoint
 from syncd.config.rules import suggest
@@ -44,9 +43,3 @@ def moment(option: str, text: str, clock: Clock, *others: str) -> int:
         return parse_time(text)
     means = ", ".join(["neither a time like 2026-11-20T12:00:00Z", "nor a duration back like 2h or 30d", *others])
     raise typer.BadParameter(f"{option}={text}: {means}")
-
-
-def confirmation(call: Call, sync: str, plan_id: str, *command: str) -> str:
-    """The command (default: `sync`) that lets the deletions of that Plan pass the Guard."""
-    config = ["-c", str(call.config)] if call.config != DEFAULT_PATH else []
-    return shlex.join(["syncd", *(command or ["sync"]), sync, "--confirm-deletes", plan_id, *config])

@@ -16,7 +16,7 @@ from functools import partial
 from types import FrameType
 
 from syncd import keys
-from syncd.cli.jobs import confirmation, read
+from syncd.cli.jobs import read
 from syncd.cli.main import INTERRUPTED, Call
 from syncd.cli.output import clean, fold, log, paint, say, table
 from syncd.clock import SystemClock
@@ -24,7 +24,7 @@ from syncd.config import open_checkpoint
 from syncd.errors import CheckpointError, OwnedError, SyncdError
 from syncd.model import Failure, Kind, Report, Status
 from syncd.run import due, run_sync
-from syncd.run.confirmed import leave
+from syncd.run.confirmed import command, leave
 from syncd.run.job import Job, OnProgress
 from syncd.run.opening import opened
 
@@ -127,7 +127,7 @@ def _summary(call: Call, reports: Sequence[Report]) -> None:
     for report in reports:
         if report.guard:
             say("\n" + fold(f"{report.sync}: {paint('the Guard stopped the deletions', 'guarded')}: {clean(report.guard)}."))
-            say(f"Nothing was deleted. If the deletions are meant:\n  {confirmation(call, report.sync, report.plan_id)}")
+            say(f"Nothing was deleted. If the deletions are meant:\n  {command(call.config, report.sync, report.plan_id)}")
         if report.failed:
             say(f"\n{report.sync}: " + paint(f"{len(report.failed):,} failed", "failed") + ", tried again in the next Run:")
             failures(report.failed, shown)

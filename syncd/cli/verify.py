@@ -10,13 +10,14 @@ from contextlib import nullcontext
 import typer
 
 from syncd import keys
-from syncd.cli.jobs import confirmation, each
+from syncd.cli.jobs import each
 from syncd.cli.main import Call
 from syncd.cli.output import clean, fold, log, paint, say
 from syncd.cli.sync import WORST, failures, progress, report_fields
 from syncd.errors import CheckpointError, GuardTripped, SyncdError
 from syncd.model import Kind
 from syncd.run import PARTIAL
+from syncd.run.confirmed import command
 from syncd.run.job import Job, Progress
 from syncd.upkeep.repair import Repair, repair
 from syncd.upkeep.verify import DIFFERS, ERROR, EXTRA, MISSING, SAME, VerifyLine, verify
@@ -131,7 +132,7 @@ def _tell(job: Job, call: Call, done: Repair, found: Sequence[VerifyLine]) -> No
         failures(report.failed, 10)
     if done.guard:
         say(fold(f"  {paint('the Guard stopped it', 'guarded')}: {clean(str(done.guard))}. If they may go to the trash:"))
-        say(f"    {confirmation(call, job.name, done.guard.plan_id, 'verify', '--repair')}")
+        say(f"    {command(call.config, job.name, done.guard.plan_id, 'verify', '--repair')}")
     if report.guard:
         say(fold(f"  {paint('the Guard stopped the deletions', 'guarded')}: {clean(report.guard)}. If they are meant:"))
-        say(f"    {confirmation(call, job.name, report.plan_id)}")
+        say(f"    {command(call.config, job.name, report.plan_id)}")

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from syncd.clock import SECOND
-from syncd.daemon.board import Board, Woken
+from syncd.daemon.service import Service, Woken
 
 SECRET_HEADER = "X-Syncd-Secret"  # noqa: S105 - the name of a header; Label Studio sends any header it is told
 SIGNATURE_HEADER = "X-Hub-Signature"  # Labelbox: `sha1=` and the HMAC-SHA1 of the body in hex (docs.labelbox.com/reference/webhook)
@@ -47,8 +47,8 @@ class Bucket:
 class Hooks:
     """`POST /hooks/<sync>`."""
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
+    def __init__(self, service: Service) -> None:
+        self._service = service
         self._nobody = secrets.token_hex(32)  # stands in where there is no secret, so that the same work is done
         self._buckets: dict[str, Bucket] = {}
 
@@ -56,20 +56,21 @@ class Hooks:
         """202 woken · 403 not proved · 408 too slow · 413 too large · 429 too many."""
         name = request.path_params["name"]
         answer = await self._judged(name, request)
-        self._board.count_hook(name, refused=answer.status_code != HTTPStatus.ACCEPTED)
+        self._service.count_hook(name, refused=answer.status_code != HTTPStatus.ACCEPTED)
         return answer
 
     async def _judged(self, name: str, request: Request) -> Response:
         body = await _body(request)
         if isinstance(body, Response):
             return body
-        secret = self._board.hook_secret(name)
+        sync = self._service.sync(name)
+        secret = sync.rules.hook_secret.get_secret_value() if sync and sync.rules.hook_secret else ""
         if not proved(secret or self._nobody, request.headers, body) or not secret:
             return _answer(403, _NOT_PROVED)
-        now = self._board.now()
+        now = self._service.clock.now()
         if not self._buckets.setdefault(name, Bucket(now)).take(now):  # only proved calls are counted: a forger must not use it up
             return _answer(429, "too many calls: the Run they ask for is due anyway", {"Retry-After": "1"})
-        woken = self._board.wake(name)
+        woken = self._service.wake(name)
         return _answer(403, _NOT_PROVED) if woken is Woken.UNKNOWN else _answer(202, woken.value)
 
 

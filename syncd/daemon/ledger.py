@@ -1,22 +1,36 @@
-"""What the daemon remembers of one Sync between its Runs, and how it shows it. Asks nobody: the Checkpoint was asked once, after the last Run."""
+"""What the daemon remembers of one Sync between its Runs, and what the page, the metrics and the hooks show of it.
+
+Asks nobody: the Checkpoint was asked once, after the last Run. Times are microseconds since 1970 UTC.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from syncd.clock import SECOND
 from syncd.config import Config, SyncConfig
-from syncd.daemon.board import State, SyncView, Totals
-from syncd.daemon.schedule import describe, next_slot
+from syncd.daemon.schedule import next_slot
 from syncd.fields import Fields
 from syncd.model import Report, RunRecord, Status
 from syncd.run.job import Progress
 from syncd.run.standing import Standing
 
 _LATE = 60 * SECOND  # a Run that is due longer than this, or goes on longer, leaves changes unsafe that the last one could not know
-_ALIKE = ("bytes_written", "source_requests", "target_requests", "source_requests_failed", "target_requests_failed")  # in Report and Totals
 
 Wiring = tuple[SyncConfig, Fields, Fields]
+
+
+class State(StrEnum):
+    """What a Sync is doing, or how its last Run left it."""
+
+    NEVER = "never"  # no Run has ended yet
+    RUNNING = "running"
+    OK = "ok"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    GUARDED = "guarded"
 
 
 def wiring(config: Config, name: str) -> Wiring:
@@ -27,22 +41,22 @@ def wiring(config: Config, name: str) -> Wiring:
 
 @dataclass(slots=True)
 class Ledger:
-    """wiring: its rules, Source and Target; slot: when the next Run is due, None while one goes on or when nothing is planned; since: when the one
-    that goes on began; served: when the last Run began, or the slot it began for; mended: the config has changed since then; confirmed: the Plan
-    whose deletions a person has allowed; given: the one that the last Run was told of.
+    """wiring: its rules, Source and Target; slot: when the next Run is due, None while one goes on or when nothing is planned; running_since: when
+    the one that goes on began; served: when the last Run began, or the slot it began for; mended: the config has changed since then; confirmed: the
+    Plan whose deletions a person has allowed; given: the one that the last Run was told of; totals: since the process started, named as in `metrics`.
     """
 
     name: str
     wiring: Wiring
     standing: Standing
     slot: int | None = None
-    since: int | None = None
+    running_since: int | None = None
     progress: Progress | None = None
     served: int | None = field(init=False)
     mended: bool = False
     confirmed: str = ""
     given: str = ""
-    totals: Totals = field(default_factory=lambda: Totals({status.value: 0 for status in Status}))
+    totals: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.served = self.standing.tried
@@ -50,6 +64,20 @@ class Ledger:
     @property
     def rules(self) -> SyncConfig:
         return self.wiring[0]
+
+    @property
+    def last(self) -> RunRecord | None:
+        """The newest Run that has ended."""
+        return self.standing.ended
+
+    @property
+    def left(self) -> State:
+        """How that one left it."""
+        return State(self.last.status.value) if self.last and self.last.status else State.NEVER
+
+    @property
+    def state(self) -> State:
+        return self.left if self.running_since is None else State.RUNNING
 
     def rewire(self, wiring: Wiring) -> bool:
         """Whether that is another one; it counts from the next Run on."""
@@ -65,60 +93,30 @@ class Ledger:
     def begin(self, now: int) -> str:
         """A Run begins; the Plan that is confirmed for it."""
         self.served = now if self.slot is None else max(now, self.slot)
-        self.slot, self.since, self.progress, self.mended, self.given = None, now, None, False, self.confirmed
+        self.slot, self.running_since, self.progress, self.mended, self.given = None, now, None, False, self.confirmed
         return self.given
 
     def end(self, report: Report, standing: Standing) -> None:
         """It has ended. A word is kept until it was heard: a Run that failed may not have come so far."""
-        self.since, self.progress, self.standing = None, None, standing
+        self.running_since, self.progress, self.standing = None, None, standing
         if report.status is not Status.FAILED and self.confirmed == self.given:
             self.confirmed = ""
-        t, status = self.totals, report.status.value
-        self.totals = replace(
-            t,
-            runs=t.runs | {status: t.runs[status] + 1},
-            written=t.written + report.written + report.healed,
-            deletions=t.deletions + report.trashed + report.deleted,
-            failures=t.failures + len(report.failed),
-            **{name: getattr(t, name) + getattr(report, name) for name in _ALIKE},
-        )
+        self.totals.update({
+            f"runs {report.status}": 1,
+            "tasks_written": report.written + report.healed,
+            "bytes_written": report.bytes_written,
+            "deletions": report.trashed + report.deleted,
+            "failures": len(report.failed),
+            "source_requests ok": report.source_requests - report.source_requests_failed,
+            "source_requests failed": report.source_requests_failed,
+            "target_requests ok": report.target_requests - report.target_requests_failed,
+            "target_requests failed": report.target_requests_failed,
+        })  # fmt: skip
 
-    def count_hook(self, *, refused: bool) -> None:
-        """A hook call came."""
-        self.totals = replace(self.totals, hooks=self.totals.hooks + (not refused), hooks_refused=self.totals.hooks_refused + refused)
-
-    def view(self, now: int) -> SyncView:
-        """As the page shows it."""
-        stands, last = self.standing, self.standing.ended
-        return SyncView(
-            name=self.name,
-            source=self.rules.source,
-            target=self.rules.target,
-            schedule=describe(self.rules),
-            state=State.RUNNING if self.since is not None else _state(last),
-            last=last,
-            next_at=None if self.slot is None or self.since is not None else max(self.slot, now),
-            running_since=self.since,
-            progress=self.progress,
-            since=stands.since,
-            lag=self._lag(now),
-            collections=stands.collections,
-            tasks=stands.tasks,
-            failing=stands.failing,
-            failed_in_a_row=stands.failed_in_a_row,
-        )
-
-    def _lag(self, now: int) -> float | None:
+    def lag(self, now: int) -> float | None:
+        """Seconds that the oldest change not yet safe waits already, at most; 0: the last Run ended ok and none is overdue; None: there was none."""
         if self.standing.unsafe is None:
             return None
-        due, last = self.since or self.slot or now, self.standing.ended
-        well = last is not None and last.status is Status.OK and now - due < _LATE
+        due = self.running_since or self.slot or now
+        well = self.left is State.OK and now - due < _LATE
         return 0.0 if well else max(0, now - self.standing.unsafe) / SECOND
-
-    def plan_id(self) -> str:
-        """Of the Plan that the Guard holds back; empty: none."""
-        return str(self.standing.ended.report.get("plan_id", "")) if self.standing.ended else ""
-
-
-def _state(last: RunRecord | None) -> State:
-    return State.NEVER if last is None or last.status is None else State(last.status.value)

@@ -7,13 +7,14 @@ of the Syncs are written here, not by prometheus-client: 2,000 Syncs would cost 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Info, ProcessCollector, generate_latest
 
 from syncd import __version__
 from syncd.clock import SECOND
-from syncd.daemon.board import Board, State, SyncView, Totals
+from syncd.daemon.ledger import Ledger, State
+from syncd.daemon.service import Service
 from syncd.model import Status
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -25,35 +26,36 @@ def _seconds(micros: int | None) -> Value:
     return None if micros is None else micros / SECOND
 
 
-_OF_A_SYNC: tuple[tuple[str, str, Callable[[SyncView, Totals], Value]], ...] = (
-    ("last_success_timestamp_seconds", "Start of the last Run that ended ok.", lambda v, _: _seconds(v.since)),
-    ("last_run_timestamp_seconds", "End of the last Run.", lambda v, _: _seconds(v.last.finished_at if v.last else None)),
-    ("oldest_unsynced_change_seconds", "Age of the oldest change not yet safe, at most.", lambda v, _: v.lag),
-    ("running", "1 while a Run goes on.", lambda v, _: v.state is State.RUNNING),
-    ("guard_tripped", "1 while the Guard holds deletions back.", lambda v, _: bool(v.last and v.last.status is Status.GUARDED)),
-    ("runs_failed_in_a_row", "Runs since the last one that did not fail.", lambda v, _: v.failed_in_a_row),
-    ("collections", "Collections backed up.", lambda v, _: v.collections),
-    ("tasks", "Tasks backed up.", lambda v, _: v.tasks),
-    ("tasks_failing", "Tasks that are not in the Target as they are in the Source.", lambda v, _: v.failing),
-    ("tasks_written_total", "New and changed tasks put into the Target.", lambda _, t: t.written),
-    ("bytes_written_total", "Bytes put into the Target.", lambda _, t: t.bytes_written),
-    ("deletions_total", "Files trashed or deleted.", lambda _, t: t.deletions),
-    ("failures_total", "Tasks that failed, counted in each Run.", lambda _, t: t.failures),
-    ("hooks_total", "Webhook calls taken.", lambda _, t: t.hooks),
-    ("hooks_refused_total", "Webhook calls refused.", lambda _, t: t.hooks_refused),
+_OF_A_SYNC: tuple[tuple[str, str, Callable[[Ledger, int], Value]], ...] = (  # the state of a Sync at a time
+    ("last_success_timestamp_seconds", "Start of the last Run that ended ok.", lambda sync, _: _seconds(sync.standing.since)),
+    ("last_run_timestamp_seconds", "End of the last Run.", lambda sync, _: _seconds(sync.last.finished_at if sync.last else None)),
+    ("oldest_unsynced_change_seconds", "Age of the oldest change not yet safe, at most.", lambda sync, now: sync.lag(now)),
+    ("running", "1 while a Run goes on.", lambda sync, _: sync.state is State.RUNNING),
+    ("guard_tripped", "1 while the Guard holds deletions back.", lambda sync, _: sync.left is State.GUARDED),
+    ("runs_failed_in_a_row", "Runs since the last one that did not fail.", lambda sync, _: sync.standing.failed_in_a_row),
+    ("collections", "Collections backed up.", lambda sync, _: sync.standing.collections),
+    ("tasks", "Tasks backed up.", lambda sync, _: sync.standing.tasks),
+    ("tasks_failing", "Tasks that are not in the Target as they are in the Source.", lambda sync, _: sync.standing.failing),
 )
-_BY_LABEL: tuple[tuple[str, str, str, Callable[[Totals], Mapping[str, int]]], ...] = (  # all labels from the start, or a first failure is no increase
-    ("runs_total", "Runs that ended, by how they ended.", "status", lambda t: {status.value: t.runs.get(status.value, 0) for status in Status}),
-    ("source_requests_total", "Requests to the Source, every try.", "outcome", lambda t: _outcomes(t.source_requests, t.source_requests_failed)),
-    ("target_requests_total", "Requests to the Target, every try.", "outcome", lambda t: _outcomes(t.target_requests, t.target_requests_failed)),
+_OUTCOMES = ("outcome", ("ok", "failed"))
+_COUNTS: tuple[tuple[str, str, str, Sequence[str]], ...] = (  # of `Ledger.totals`; all labels from the start, or a first failure is no increase
+    ("tasks_written", "New and changed tasks put into the Target.", "", ()),
+    ("bytes_written", "Bytes put into the Target.", "", ()),
+    ("deletions", "Files trashed or deleted.", "", ()),
+    ("failures", "Tasks that failed, counted in each Run.", "", ()),
+    ("hooks", "Webhook calls taken.", "", ()),
+    ("hooks_refused", "Webhook calls refused.", "", ()),
+    ("runs", "Runs that ended, by how they ended.", "status", list(Status)),
+    ("source_requests", "Requests to the Source, every try.", *_OUTCOMES),
+    ("target_requests", "Requests to the Target, every try.", *_OUTCOMES),
 )
 
 
 class Metrics:
     """The daemon's metrics; `text` may be called from any thread."""
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
+    def __init__(self, service: Service) -> None:
+        self._service = service
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
         Info("syncd_build", "The syncd that runs.", registry=self._process).info({"version": __version__, "python": platform.python_version()})
@@ -63,28 +65,24 @@ class Metrics:
         return "".join((*self._of_daemon(), *self._of_syncs())).encode() + generate_latest(self._process)
 
     def _of_daemon(self) -> Iterator[str]:
-        waiting, running = self._board.queue()
-        config = self._board.config()
-        yield _one("ready", "1 when the daemon can be relied on, as /readyz says.", not self._board.unready())
+        waiting, running = self._service.queue()
+        config = self._service.config_state
+        yield _one("ready", "1 when the daemon can be relied on, as /readyz says.", not self._service.unready())
         yield _one("runs_waiting", "Runs that wait for a worker.", waiting)
         yield _one("runs_going_on", "Runs that go on.", running)
         yield _one("config_last_reload_successful", "0 when the newest edit of the config was not taken.", not config.problems)
         yield _one("config_last_reload_success_timestamp_seconds", "When the config in force was read.", config.loaded_at / SECOND)
 
     def _of_syncs(self) -> Iterator[str]:
-        rows = [(_escape(view.name), view, self._board.totals(view.name)) for view in self._board.syncs()]
+        syncs, now = [(_escape(sync.name), sync) for sync in self._service.syncs()], self._service.clock.now()
         for metric, text, value in _OF_A_SYNC:
             yield _head(metric, text)
             start = f'syncd_{metric}{{sync="'
-            yield from (f'{start}{name}"}} {float(number)}\n' for name, view, totals in rows if (number := value(view, totals)) is not None)
-        for metric, text, label, counts in _BY_LABEL:
-            yield _head(metric, text)
-            for name, _, totals in rows:
-                yield from (f'syncd_{metric}{{sync="{name}",{label}="{one}"}} {float(count)}\n' for one, count in counts(totals).items())
-
-
-def _outcomes(requests: int, failed: int) -> Mapping[str, int]:
-    return {"ok": requests - failed, "failed": failed}
+            yield from (f'{start}{name}"}} {float(number)}\n' for name, sync in syncs if (number := value(sync, now)) is not None)
+        for metric, text, label, values in _COUNTS:
+            yield _head(f"{metric}_total", text)
+            for one, more in [(f"{metric} {value}", f',{label}="{value}"') for value in values] or [(metric, "")]:
+                yield from (f'syncd_{metric}_total{{sync="{name}"{more}}} {float(sync.totals[one])}\n' for name, sync in syncs)
 
 
 def _one(name: str, text: str, value: float) -> str:

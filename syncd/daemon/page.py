@@ -1,7 +1,7 @@
 """The page: every Sync at a glance, and one page for each of them, as HTML that needs no JavaScript.
 
 Rules: each value goes through the template's escaping, none is marked safe; what needs a person comes first; a state is a word, a shape and a
-colour, never a colour alone; 100 Syncs a page, so that it stays quick with thousands. Refuses to know how Syncs run: it shows the Board.
+colour, never a colour alone; 100 Syncs a page, so that it stays quick with thousands. Refuses to start or change anything.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from syncd import __version__
 from syncd.clock import SECOND, format_time
-from syncd.daemon.board import Board, State, SyncView
+from syncd.daemon.ledger import Ledger, State
+from syncd.daemon.schedule import describe
+from syncd.daemon.service import Service
 from syncd.keys import shown
 from syncd.model import Failure, RunRecord, Status
+from syncd.run.confirmed import command
 
 PAGE = 100  # Syncs
 HISTORY, FAILURES, BARS = 50, 100, 24  # Runs and failed tasks on the page of a Sync; Runs in a sparkline
@@ -47,42 +50,42 @@ STATIC = {name: (_FOLDER / name).read_bytes() for name in ("style.css", "page.js
 class Page:
     """Renders; from any thread."""
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
+    def __init__(self, service: Service) -> None:
+        self._service = service
         env = Environment(loader=PackageLoader("syncd.daemon"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         env.filters |= {"span": span, "ago": ago, "utc": utc, "iso": format_time, "path": partial(quote, safe=""), "spark": spark, "id": shown}
         build = hashlib.sha256(b"".join(STATIC.values())).hexdigest()[:12]
-        env.globals |= {"words": _WORDS, "version": __version__, "build": build, "State": State, "Status": Status}
+        env.globals |= {"words": _WORDS, "version": __version__, "build": build, "State": State, "command": command, "describe": describe}
         self._templates = {name: env.get_template(f"{name}.html") for name in ("index", "sync", "fault")}
 
     def index(self, query: Mapping[str, str]) -> str:
         """Every Sync, or those that `q` (part of a name, Source or Target) and `state` select; `page` counts from 1."""
-        everything = self._board.syncs()
+        everything = self._service.syncs()
         text, state = query.get("q", "")[:_QUERY].strip(), query.get("state", "")
-        found = sorted((view for view in everything if _matches(view, text, state)), key=urgency)
+        found = sorted((sync for sync in everything if _matches(sync, text, state)), key=urgency)
         pages = max(1, math.ceil(len(found) / PAGE))
         number = min(pages, int(page)) if (page := query.get("page", ""))[:6].isdecimal() and len(page) < len("1000000") else 1
         rows = found[max(0, number - 1) * PAGE :][:PAGE]
-        counts = Counter(view.state for view in everything)
+        counts = Counter(sync.state for sync in everything)
         return self._templates["index"].render(
-            now=self._board.now(), config=self._board.config(), unready=self._board.unready(), queue=self._board.queue(),
-            total=len(everything), urgent=sum(urgency(view) < len(_URGENT) for view in everything), tasks=sum(view.tasks for view in everything),
+            now=self._service.clock.now(), config=self._service.config_state, unready=self._service.unready(), queue=self._service.queue(),
+            total=len(everything), tasks=sum(sync.standing.tasks for sync in everything), urgent=sum(sync.left in _URGENT for sync in everything),
             counts=[(state, counts[state]) for state in _WORDS if counts[state]], found=len(found), rows=rows, q=text, state=state,
             page=number, pages=pages, link=lambda **change: "?" + urlencode({"q": text, "state": state} | change),
-            runs={view.name: self._board.runs(view.name, BARS) for view in rows},
-            guards=[(view, self._board.confirm_command(view.name)) for view in rows if view.last and view.last.status is Status.GUARDED],
+            runs={sync.name: self._service.checkpoint.runs(sync.name, BARS) for sync in rows},
+            guards=[sync for sync in rows if sync.left is State.GUARDED],
         )  # fmt: skip
 
     def sync(self, name: str) -> str | None:
         """One Sync; None when there is no such."""
-        view = self._board.sync(name)
-        if view is None:
+        sync = self._service.sync(name)
+        if sync is None:
             return None
-        told: Any = view.last.report.get("failed", ()) if view.last else ()  # the Checkpoint keeps failures of tasks only
+        told: Any = sync.last.report.get("failed", ()) if sync.last else ()  # the Checkpoint keeps failures of tasks only
         parts = [Failure(**one) for one in told if one["task"] is None]
         return self._templates["sync"].render(
-            now=self._board.now(), config=self._board.config(), view=view, command=self._board.confirm_command(name),
-            runs=self._board.runs(name, HISTORY), failures=[*parts, *self._board.failures(name, FAILURES)][:FAILURES],
+            now=self._service.clock.now(), config=self._service.config_state, sync=sync,
+            runs=self._service.checkpoint.runs(name, HISTORY), failures=[*parts, *self._service.checkpoint.failures(name, FAILURES)][:FAILURES],
         )  # fmt: skip
 
     def fault(self, status: int, words: str = "") -> str:
@@ -91,15 +94,14 @@ class Page:
         return self._templates["fault"].render(title=title, text=words or text, status=status)
 
 
-def _matches(view: SyncView, text: str, state: str) -> bool:
-    searched = f"{view.name} {view.source} {view.target}".casefold()
-    return (not state or view.state == state) and all(part in searched for part in text.casefold().split())
+def _matches(sync: Ledger, text: str, state: str) -> bool:
+    searched = f"{sync.name} {sync.rules.source} {sync.rules.target}".casefold()
+    return (not state or sync.state == state) and all(part in searched for part in text.casefold().split())
 
 
-def urgency(view: SyncView) -> int:
+def urgency(sync: Ledger) -> int:
     """Smaller comes first: what needs a person, what failed, the rest. A Run that goes on does not hide how the last one ended."""
-    state = State(view.last.status) if view.state is State.RUNNING and view.last and view.last.status else view.state
-    return _URGENT.get(state, len(_URGENT))
+    return _URGENT.get(sync.left, len(_URGENT))
 
 
 def span(seconds: float) -> str:

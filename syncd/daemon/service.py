@@ -1,28 +1,31 @@
-"""The heart of the daemon: which Run begins when, what is remembered of it, and what a new config changes. It is the Board of page and hooks.
+"""The heart of the daemon: which Run begins when, what is remembered of it, and what a new config changes.
 
 Refuses to wait, to open anything, or to know threads, signals and files: `program` brings those, a test brings its own. Rules: every method may be
-called from any thread; a Sync that fails costs the others nothing; a Run under way is never touched by a new config, its successor follows it.
+called from any thread; a Sync that fails costs the others nothing; a Run under way is never touched by a new config, its successor follows it;
+what page, metrics and hooks ask is answered in milliseconds.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
-import shlex
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 
 from syncd.checkpoint.base import Checkpoint
 from syncd.clock import SECOND, Clock, format_time
 from syncd.config import Config
 from syncd.context import about
-from syncd.daemon.board import ConfigState, SyncView, Totals, Woken
 from syncd.daemon.ledger import Ledger, wiring
 from syncd.daemon.pool import Pool
 from syncd.daemon.schedule import JUMP, NO_SCHEDULE, describe
 from syncd.errors import CheckpointError, ConfigError
-from syncd.model import Failure, Report, RunRecord
+from syncd.model import Report
 from syncd.run import INTERRUPTED
+from syncd.run.confirmed import command
 from syncd.run.job import Progress
 from syncd.run.standing import standing
 
@@ -41,19 +44,36 @@ Launch = Callable[[Config, str, str], None]
 """(config, Sync, confirmed Plan): begin a Run elsewhere, return at once, and call `Service.ended` when it is over."""
 
 
+@dataclass(frozen=True, slots=True)
+class ConfigState:
+    """The config file: when it was last read well, and why the newest edit was not taken (empty: it was)."""
+
+    path: Path
+    loaded_at: int
+    problems: Sequence[str] = ()
+
+
+class Woken(StrEnum):
+    """What a wake-up call led to."""
+
+    STARTED = "started"  # a Run is due now
+    COALESCED = "coalesced"  # one is due or goes on already; another follows it
+    UNKNOWN = "unknown"  # no such Sync
+
+
 class Service:
-    """See `board.Board` for what it answers. told: called with each Report that ended."""
+    """told: called with each Report that ended."""
 
     def __init__(
         self, path: Path, config: Config, checkpoint: Checkpoint, clock: Clock, alarm: Alarm, launch: Launch, told: Callable[[Config, Report], None]
     ) -> None:
-        self._path, self._checkpoint, self._clock, self._alarm, self._launch, self._told = path, checkpoint, clock, alarm, launch, told
+        self.checkpoint, self.clock, self._alarm, self._launch, self._told = checkpoint, clock, alarm, launch, told
         self._lock = threading.RLock()
         self._started_with = config
         self._config = config
         self._pool = Pool(config.workers)
         self._syncs: dict[str, Ledger] = {}
-        self._state = ConfigState(str(path), clock.now())
+        self.config_state = ConfigState(path, clock.now())
         self._drift, self._beaten = self._offset(), clock.monotonic()
         self._stopping = False
 
@@ -80,7 +100,7 @@ class Service:
                 self._begin()
 
     def wake(self, name: str) -> Woken:
-        """See `board.Board`."""
+        """Start an incremental Run of this Sync as soon as a worker is free."""
         with self._lock:
             if name not in self._syncs:
                 return Woken.UNKNOWN
@@ -103,7 +123,7 @@ class Service:
     def ended(self, report: Report) -> None:
         """A Run is over. Raises CheckpointError."""
         known = self._syncs.get(report.sync)
-        stands = standing(self._checkpoint, report.sync, known.standing if known else None)
+        stands = standing(self.checkpoint, report.sync, known.standing if known else None)
         with self._lock:
             self._pool.done(report.sync)
             config = self._config
@@ -112,7 +132,7 @@ class Service:
                 self._plan(sync)
             self._begin()
         with about(report.sync, report.run_id):
-            _log(report, sync, self.confirm_command(report.sync))
+            _log(report, sync, self.config_state.path)
         if sync:
             self._told(config, report)
 
@@ -122,7 +142,7 @@ class Service:
             drift = self._offset()
             if abs(drift - self._drift) > JUMP:
                 log.warning("the machine's clock was set by %+.0f s: every slot is planned anew", (drift - self._drift) / SECOND)
-                self._alarm(_BEAT, self._clock.now())
+                self._alarm(_BEAT, self.clock.now())
                 for sync in self._syncs.values():
                     self._plan(sync)
             self._drift = drift
@@ -130,7 +150,7 @@ class Service:
 
     def take(self, config: Config) -> None:
         """A config that is right: what is the same goes on as it is. Raises CheckpointError."""
-        fresh = {name: standing(self._checkpoint, name) for name in config.syncs if name not in self._syncs}
+        fresh = {name: standing(self.checkpoint, name) for name in config.syncs if name not in self._syncs}
         with self._lock:
             before, self._config, self._pool.workers = self._syncs, config, config.workers
             self._syncs = {name: before.get(name) or Ledger(name, wiring(config, name), fresh[name]) for name in config.syncs}
@@ -141,12 +161,12 @@ class Service:
                 self._alarm(name, None)
             for name in (*fresh, *changed):
                 self._plan(self._syncs[name])
-            self._state = ConfigState(str(self._path), self._clock.now(), self._needs_restart())
+            self.config_state = replace(self.config_state, loaded_at=self.clock.now(), problems=self._needs_restart())
             self._begin()
         if before:
             told = (("added", fresh), ("changed", changed), ("removed", gone))
             log.info("the config was read again: %s", "; ".join(f"{what} {', '.join(names)}" for what, names in told if names) or "no Sync changed")
-        for problem in self._state.problems:
+        for problem in self.config_state.problems:
             log.warning("%s", problem)
         for name in (*fresh, *changed):
             if describe(config.syncs[name]) == NO_SCHEDULE:
@@ -156,17 +176,17 @@ class Service:
         """The newest config is not right: the one before it stays."""
         problems = [f"{p.file}:{p.line}:{p.column}: {p.message}" + (f" ({p.hint})" if p.hint else "") for p in error.problems]
         with self._lock:
-            self._state = ConfigState(self._state.path, self._state.loaded_at, problems)
+            self.config_state = replace(self.config_state, problems=problems)
         for problem in problems:
             log.error("the config was not taken, the one before it stays: %s", problem)
 
     def _beat(self) -> None:
         """Alarms come, and prove it again soon."""
-        self._beaten = self._clock.monotonic()
-        self._alarm(_BEAT, self._clock.now() + _BEAT_EVERY)
+        self._beaten = self.clock.monotonic()
+        self._alarm(_BEAT, self.clock.now() + _BEAT_EVERY)
 
     def _offset(self) -> int:
-        return self._clock.now() - round(self._clock.monotonic() * SECOND)
+        return self.clock.now() - round(self.clock.monotonic() * SECOND)
 
     def _needs_restart(self) -> list[str]:
         changed = [key for key in _AT_START if getattr(self._config, key) != getattr(self._started_with, key)]
@@ -174,82 +194,57 @@ class Service:
 
     def _plan(self, sync: Ledger) -> None:
         if not self._pool.busy(sync.name):
-            sync.slot = sync.next(self._clock.now())
+            sync.slot = sync.next(self.clock.now())
             self._alarm(sync.name, sync.slot)
 
     def _begin(self) -> None:
         """Start the Runs that there is a place for."""
         if self._stopping:
             return
-        for name in self._pool.take(self._clock.monotonic()):
+        for name in self._pool.take(self.clock.monotonic()):
             self._alarm(name, None)
-            self._launch(self._config, name, self._syncs[name].begin(self._clock.now()))
+            self._launch(self._config, name, self._syncs[name].begin(self.clock.now()))
 
-    # what the Board answers
+    # what page, metrics and hooks ask
 
-    def now(self) -> int:
-        return self._clock.now()
-
-    def syncs(self) -> Sequence[SyncView]:
+    def syncs(self) -> Sequence[Ledger]:
+        """Every Sync of the config, in its order: copies, as they are now."""
         with self._lock:
-            now = self._clock.now()
-            return [sync.view(now) for sync in self._syncs.values()]
+            return [copy.copy(sync) for sync in self._syncs.values()]
 
-    def sync(self, name: str) -> SyncView | None:
+    def sync(self, name: str) -> Ledger | None:
+        """One of them."""
         with self._lock:
-            found = self._syncs.get(name)
-            return found.view(self._clock.now()) if found else None
-
-    def runs(self, name: str, limit: int) -> Sequence[RunRecord]:
-        return self._checkpoint.runs(name, limit)
-
-    def failures(self, name: str, limit: int) -> Sequence[Failure]:
-        return self._checkpoint.failures(name, limit)
-
-    def totals(self, name: str) -> Totals:
-        found = self._syncs.get(name)
-        return found.totals if found else Totals({})
-
-    def config(self) -> ConfigState:
-        return self._state
+            return copy.copy(self._syncs.get(name))
 
     def queue(self) -> tuple[int, int]:
+        """Runs that wait for a worker; Runs that go on."""
         with self._lock:
             return len(self._pool.waiting), len(self._pool.running)
 
     def alive(self) -> bool:
-        return self._clock.monotonic() - self._beaten < _DEAD
+        """Whether Runs would begin when they are due; False: only a new process helps."""
+        return self.clock.monotonic() - self._beaten < _DEAD
 
     def unready(self) -> Sequence[str]:
-        """The Checkpoint can't be read; or the last three Runs of a Sync failed, though it may only be its Source, Target or token that is amiss."""
+        """Why the daemon can't be relied on right now; empty: ready. The Checkpoint can't be read; or the last three Runs of a Sync failed, though it
+        may only be its Source, Target or token that is amiss.
+        """
         try:
-            self._checkpoint.states("")
+            self.checkpoint.states("")
         except CheckpointError as error:
             return [str(error)]
-        with self._lock:
-            stuck = [sync for sync in self._syncs.values() if sync.standing.failed_in_a_row >= _GONE]
-            return [f"{sync.name}: its last {sync.standing.failed_in_a_row} Runs failed: {_error(sync)}" for sync in stuck]
-
-    def hook_secret(self, name: str) -> str | None:
-        found = self._syncs.get(name)
-        return found.rules.hook_secret.get_secret_value() if found and found.rules.hook_secret else None
+        stuck = [(sync.name, sync.standing) for sync in self.syncs() if sync.standing.failed_in_a_row >= _GONE]
+        return [f"{name}: its last {stands.failed_in_a_row} Runs failed: {stands.said('error')}" for name, stands in stuck]
 
     def count_hook(self, name: str, *, refused: bool) -> None:
+        """Remember a hook call, for the metrics; of a Sync that there is not, nothing."""
         with self._lock:
             if found := self._syncs.get(name):
-                found.count_hook(refused=refused)
-
-    def confirm_command(self, name: str) -> str:
-        found = self._syncs.get(name)
-        plan_id = found.plan_id() if found else ""
-        return shlex.join(["syncd", "sync", name, "--confirm-deletes", plan_id, "-c", str(self._path)]) if plan_id else ""
+                found.totals["hooks_refused" if refused else "hooks"] += 1
 
 
-def _error(sync: Ledger) -> str:
-    return str(sync.standing.ended.report.get("error", "")) if sync.standing.ended else ""
-
-
-def _log(report: Report, sync: Ledger | None, confirm: str) -> None:
+def _log(report: Report, sync: Ledger | None, config: Path) -> None:
     """One line of information for each Run, and one more for what needs attention."""
     if report.exit_code == INTERRUPTED:
         log.info("interrupted after %.1f s; the next Run goes on from there", report.seconds)
@@ -262,7 +257,7 @@ def _log(report: Report, sync: Ledger | None, confirm: str) -> None:
         again = f" (next try {format_time(sync.slot)[:19]}Z; Runs failed in a row: {sync.standing.failed_in_a_row})" if sync and sync.slot else ""
         log.error("%s%s", report.error, again)
     if report.guard:
-        log.warning("the Guard stopped the deletions: %s. If they are meant: %s", report.guard, confirm)
+        log.warning("the Guard stopped the deletions: %s. If they are meant: %s", report.guard, command(config, report.sync, report.plan_id))
     if report.failed:
         first = report.failed[0]
         where = first.project if first.name is None else f"{first.project}/{first.name}"

@@ -38,10 +38,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from syncd.config.shape import Http
-from syncd.daemon.board import Board
 from syncd.daemon.hooks import Hooks
 from syncd.daemon.metrics import CONTENT_TYPE, Metrics
 from syncd.daemon.page import STATIC, Page
+from syncd.daemon.service import Service
 from syncd.errors import SyncdError
 
 HEADERS = {
@@ -96,14 +96,14 @@ class Server:
         self._listener.close()
 
 
-def serve(board: Board, http: Http) -> Server:
+def serve(service: Service, http: Http) -> Server:
     """Answer at `http.listen`. Raises SyncdError when the address can't be had."""
     host, _, port = http.listen.rpartition(":")
     listener = _listen(host.strip("[]"), int(port), http.listen)
     loopback = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
     if not loopback and not http.password:
         log.warning("http: %s is open to whoever reaches it: set http.username and http.password, or listen at 127.0.0.1", http.listen)
-    return Server(_Gate(_Site(board, http).app, http, check_host=loopback and not http.password), listener)
+    return Server(_Gate(_Site(service, http).app, http, check_host=loopback and not http.password), listener)
 
 
 def _listen(host: str, port: int, text: str) -> socket.socket:
@@ -120,22 +120,22 @@ def _listen(host: str, port: int, text: str) -> socket.socket:
 class _Site:
     """What each path answers."""
 
-    def __init__(self, board: Board, http: Http) -> None:
-        self._board = board
+    def __init__(self, service: Service, http: Http) -> None:
+        self._service = service
         self._http = http
-        self._page, self._metrics = Page(board), Metrics(board)
+        self._page, self._metrics = Page(service), Metrics(service)
         routes = [
             Route("/healthz", self._healthz), Route("/readyz", self._readyz), Route("/metrics", self._scrape),
             Route("/", self._index), Route("/syncs/{name:path}", self._sync), Route("/static/{name}", self._static),
-            Route("/hooks/{name:path}", Hooks(board).take, methods=["POST"]),
+            Route("/hooks/{name:path}", Hooks(service).take, methods=["POST"]),
         ]  # fmt: skip
         self.app = Starlette(routes=routes, exception_handlers={HTTPException: self._fault, SyncdError: self._fault, Exception: self._fault})
 
     async def _healthz(self, _: Request) -> Response:
-        return PlainTextResponse("ok\n") if self._board.alive() else PlainTextResponse("no Run begins any more\n", 503)
+        return PlainTextResponse("ok\n") if self._service.alive() else PlainTextResponse("no Run begins any more\n", 503)
 
     def _readyz(self, request: Request) -> Response:
-        reasons = list(self._board.unready())
+        reasons = list(self._service.unready())
         told = {"ready": not reasons} | ({"reasons": reasons} if known(self._http, request.headers) else {})
         return Response(json.dumps(told, indent=1) + "\n", 503 if reasons else 200, media_type="application/json")
 

@@ -1,15 +1,24 @@
-"""How a person's word reaches a daemon that holds the Checkpoint: one small file per Sync in `<state>/confirmed`, which names the Plan.
+"""What a person types to confirm a Plan, and how that word reaches a daemon that holds the Checkpoint: one small file per Sync in
+`<state>/confirmed`, which names the Plan.
 
 A word for a Plan that has changed meanwhile does nothing, so one that comes late, or twice, is harmless.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from syncd.errors import SyncdError
+
+_USUAL = Path("syncd.yaml")  # needs no mention
+
+
+def command(config: Path, sync: str, plan_id: str, *words: str) -> str:
+    """What lets the deletions of that Plan pass the Guard. words: the command, if it is not `sync`."""
+    return shlex.join(["syncd", *(words or ["sync"]), sync, "--confirm-deletes", plan_id, *([] if config == _USUAL else ["-c", str(config)])])
 
 
 def folder(state: Path) -> Path:

@@ -28,6 +28,10 @@ class Standing:
     failing: int = 0
     failed_in_a_row: int = 0
 
+    def said(self, field: str) -> str:
+        """A text of the Report of the last Run that ended; empty: it has none."""
+        return str(self.ended.report.get(field) or "") if self.ended else ""
+
 
 def standing(checkpoint: Checkpoint, name: str, before: Standing | None = None) -> Standing:
     """From a few quick questions. before: how it stood, since trouble may last longer than the history that is looked through."""

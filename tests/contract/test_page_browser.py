@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
@@ -18,8 +18,8 @@ from playwright.sync_api import Browser, Dialog, Page, Request, sync_playwright
 
 from syncd.config.shape import Http
 from syncd.daemon import web
-from syncd.daemon.board import ConfigState
-from tests.fakes.board import HOSTILE, NOW, FakeBoard, sample, view
+from syncd.daemon.service import ConfigState
+from tests.fakes.service import HOSTILE, NOW, FakeService, ledger, sample
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync")
@@ -44,16 +44,16 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def board() -> FakeBoard:
-    board = sample()
-    board.state = ConfigState("/etc/syncd/syncd.yaml", NOW, [f"syncd.yaml:3:5: {HOSTILE}"])
-    board.reasons = [f"{HOSTILE} does not answer"]
-    return board
+def service() -> FakeService:
+    service = sample()
+    service.config_state = ConfigState(Path("/etc/syncd/syncd.yaml"), NOW, [f"syncd.yaml:3:5: {HOSTILE}"])
+    service.reasons = [f"{HOSTILE} does not answer"]
+    return service
 
 
 @pytest.fixture
-def address(board: FakeBoard) -> Iterator[str]:
-    server = web.serve(board, Http(listen="127.0.0.1:0"))
+def address(service: FakeService) -> Iterator[str]:
+    server = web.serve(service, Http(listen="127.0.0.1:0"))
     yield "http://{}:{}".format(*server.address)
     server.stop()
 
@@ -113,11 +113,11 @@ def test_a_hostile_name_is_text_and_its_link_leads_to_its_page(tab: Watched, add
     assert tab.trouble == []
 
 
-def test_it_refreshes_and_keeps_what_the_reader_is_doing(tab: Watched, address: str, board: FakeBoard) -> None:
+def test_it_refreshes_and_keeps_what_the_reader_is_doing(tab: Watched, address: str, service: FakeService) -> None:
     tab.page.goto(address)
     tab.page.get_by_role("searchbox").fill("half a wo")
     tab.page.locator("#sync-cats").focus()
-    board.views = [view("cats", tasks=77_001)]
+    service.ledgers = [ledger("cats", tasks=77_001)]
     tab.page.evaluate("refresh()")
     assert tab.page.get_by_role("row", name="cats").get_by_text("77,001").is_visible()
     assert tab.page.evaluate("document.activeElement.id") == "sync-cats"
@@ -126,10 +126,10 @@ def test_it_refreshes_and_keeps_what_the_reader_is_doing(tab: Watched, address: 
     assert tab.page.get_by_role("status").inner_text() == "Backups go on, but look below"
 
 
-def test_by_itself_and_not_while_text_is_marked(tab: Watched, address: str, board: FakeBoard) -> None:
+def test_by_itself_and_not_while_text_is_marked(tab: Watched, address: str, service: FakeService) -> None:
     tab.page.clock.install()
     tab.page.goto(address)
-    board.views = [view("first")]
+    service.ledgers = [ledger("first")]
     tab.page.clock.run_for(6000)
     tab.page.locator("#sync-first").wait_for()
     tab.page.evaluate("getSelection().selectAllChildren(document.querySelector('#sync-first'))")
@@ -138,8 +138,8 @@ def test_by_itself_and_not_while_text_is_marked(tab: Watched, address: str, boar
     assert len(tab.requests) == asked
 
 
-def test_a_daemon_that_is_gone_is_said_and_not_shown_as_well(tab: Watched, board: FakeBoard) -> None:
-    server = web.serve(board, Http(listen="127.0.0.1:0"))
+def test_a_daemon_that_is_gone_is_said_and_not_shown_as_well(tab: Watched, service: FakeService) -> None:
+    server = web.serve(service, Http(listen="127.0.0.1:0"))
     tab.page.goto("http://{}:{}".format(*server.address))
     assert tab.page.get_by_role("alert").count() == 0
     server.stop()
@@ -200,8 +200,10 @@ def test_a_refresh_leaves_the_keyboard_where_it_is(tab: Watched, address: str, r
     assert tab.page.evaluate(focused) == name
 
 
-def test_hundreds_of_syncs_with_long_names_on_a_phone(chromium: Browser, address: str, board: FakeBoard) -> None:
-    board.views = [replace(view("n" * 95 + f"{n:03}"), source="s" * 100, target="t" * 100) for n in range(500)]
+def test_hundreds_of_syncs_with_long_names_on_a_phone(chromium: Browser, address: str, service: FakeService) -> None:
+    service.ledgers = [ledger("n" * 95 + f"{n:03}") for n in range(500)]
+    for one in service.ledgers:
+        one.wiring = one.rules.model_copy(update={"source": "s" * 100, "target": "t" * 100}), *one.wiring[1:]
     context = chromium.new_context(viewport={"width": 360, "height": 800})
     page = context.new_page()
     page.goto(address)

@@ -17,7 +17,7 @@ from typing import Any, cast
 from syncd.checkpoint.base import Checkpoint
 from syncd.clock import SECOND
 from syncd.config import Config, SyncConfig
-from syncd.daemon.board import SyncView
+from syncd.daemon.ledger import Ledger
 from syncd.daemon.service import Service
 from syncd.fields import Fields
 from syncd.model import CollectionState, Failure, Kind, Report, RunRecord, Status
@@ -181,7 +181,7 @@ class Motion:
         """Somebody sets the wall clock."""
         self.clock.wall += round(seconds * SECOND)
 
-    def view(self, name: str) -> SyncView:
+    def view(self, name: str) -> Ledger:
         found = self.service.sync(name)
         assert found is not None
         return found

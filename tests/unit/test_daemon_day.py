@@ -9,7 +9,8 @@ from hashlib import blake2b
 import pytest
 
 from syncd.clock import SECOND
-from syncd.daemon.board import State, Woken
+from syncd.daemon.ledger import State
+from syncd.daemon.service import Woken
 from syncd.errors import ConfigError, Problem
 from syncd.model import Status
 from tests.fakes.motion import Motion, Run, config
@@ -92,6 +93,10 @@ def world() -> Motion:
     return world
 
 
+def lag(world: Motion, name: str) -> float | None:
+    return world.view(name).lag(world.clock.now())
+
+
 def names(world: Motion, since: float) -> set[str]:
     return {run.sync for run in world.runs if run.seconds >= since}
 
@@ -119,23 +124,23 @@ def test_calls_while_it_waits_are_one(world: Motion) -> None:
 def test_a_call_during_the_pause_after_failures_runs_now_and_success_ends_the_pause(world: Motion) -> None:
     world.status = lambda name: Status.FAILED if name == "cats" else Status.OK
     world.go(4 * HOUR)
-    assert world.view("cats").failed_in_a_row > 5
+    assert world.view("cats").standing.failed_in_a_row > 5
     assert any("cats" in reason for reason in world.service.unready())
     world.status = lambda _: Status.OK
     world.service.wake("cats")
     world.go(2)
     view = world.view("cats")
-    assert (view.state, view.failed_in_a_row, (view.next_at or 0) - world.clock.wall <= 60 * SECOND) == (State.OK, 0, True)
+    assert (view.state, view.standing.failed_in_a_row, (view.slot or 0) - world.clock.wall <= 60 * SECOND) == (State.OK, 0, True)
     assert world.service.unready() == []
 
 
 def test_a_new_config_touches_only_what_it_changes(world: Motion) -> None:
     world.duration = lambda _: 5.0
     world.go(300)
-    slot = world.view("dogs").next_at
+    slot = world.view("dogs").slot
     now = world.clock.seconds
     world.service.take(config({"dogs": {"every": 60.0}, "cats": {"every": 10.0}, "new": {"every": HOUR}}))
-    assert world.view("dogs").next_at == slot
+    assert world.view("dogs").slot == slot
     assert world.service.sync("idle") is None
     world.go(30)
     assert len([run for run in world.of("cats") if run.seconds >= now]) >= 2
@@ -172,9 +177,9 @@ def test_a_changed_sync_whose_run_failed_is_tried_at_once(during: bool) -> None:
 
 def test_a_changed_sync_that_is_well_keeps_its_times(world: Motion) -> None:
     world.go(100)
-    slot = world.view("cats").next_at
+    slot = world.view("cats").slot
     world.service.take(config({"cats": {"every": 60.0, "overlap": 0.0}, "dogs": {"every": 60.0}}))
-    assert world.view("cats").next_at == slot
+    assert world.view("cats").slot == slot
 
 
 def test_a_word_is_kept_until_a_run_could_heed_it(world: Motion) -> None:
@@ -193,18 +198,18 @@ def test_a_word_is_kept_until_a_run_could_heed_it(world: Motion) -> None:
 
 def test_a_broken_config_changes_nothing_and_says_so(world: Motion) -> None:
     world.service.refuse(ConfigError([Problem("syncd.yaml", 3, 7, "unknown key", "did you mean that?")]))
-    assert world.service.config().problems == ["syncd.yaml:3:7: unknown key (did you mean that?)"]
+    assert world.service.config_state.problems == ["syncd.yaml:3:7: unknown key (did you mean that?)"]
     now = world.clock.seconds
     world.go(62)
     assert names(world, now) == {"cats", "dogs"}
     world.service.take(world.config)
-    assert world.service.config().problems == []
+    assert world.service.config_state.problems == []
 
 
 def test_what_is_read_at_the_start_only_says_so(world: Motion) -> None:
     moved = world.config.model_copy(update={"state": world.config.state / "elsewhere", "workers": 1})
     world.service.take(moved)
-    assert world.service.config().problems == ["`state` has changed: it is read at the start only, so restart syncd to use it"]
+    assert world.service.config_state.problems == ["`state` has changed: it is read at the start only, so restart syncd to use it"]
 
 
 def test_huge_first_runs_leave_room_for_the_others() -> None:
@@ -231,10 +236,10 @@ def test_a_target_that_never_answers_delays_the_others_by_seconds() -> None:
 
 def test_a_restart_goes_on_where_the_schedule_was(world: Motion) -> None:
     world.go(290)
-    slots = {name: world.view(name).next_at for name in ("cats", "dogs")}
+    slots = {name: world.view(name).slot for name in ("cats", "dogs")}
     world.stop()
     world.start()
-    assert {name: world.view(name).next_at for name in ("cats", "dogs")} == slots
+    assert {name: world.view(name).slot for name in ("cats", "dogs")} == slots
 
 
 def test_an_interrupted_run_goes_on_at_once_and_is_no_failure() -> None:
@@ -244,18 +249,18 @@ def test_an_interrupted_run_goes_on_at_once_and_is_no_failure() -> None:
     world.start()
     world.go(1)
     assert len(world.of("cats")) == 2
-    assert world.view("cats").failed_in_a_row == 0
+    assert world.view("cats").standing.failed_in_a_row == 0
 
 
 def test_lag_is_nothing_while_all_is_well_and_grows_when_not(world: Motion) -> None:
-    assert world.view("cats").lag is None
+    assert lag(world, "cats") is None
     world.go(100)
-    assert world.view("cats").lag == 0
+    assert lag(world, "cats") == 0
     world.status = lambda _: Status.FAILED
     world.go(600)
-    assert (world.view("cats").lag or 0) > 500
+    assert (lag(world, "cats") or 0) > 500
     view = world.view("cats")
-    assert (view.state, (view.since or 0) < world.clock.wall - 500 * SECOND) == (State.FAILED, True)
+    assert (view.state, (view.standing.since or 0) < world.clock.wall - 500 * SECOND) == (State.FAILED, True)
 
 
 def test_lag_does_not_shrink_however_many_runs_went_wrong(world: Motion) -> None:
@@ -263,27 +268,26 @@ def test_lag_does_not_shrink_however_many_runs_went_wrong(world: Motion) -> None
     world.go(100)
     world.status = lambda name: Status.PARTIAL if name == "cats" else Status.FAILED
     world.go(5 * HOUR)
-    assert all((world.view(name).lag or 0) > 5 * HOUR - 100 for name in ("cats", "dogs"))
-    assert world.view("cats").since is not None
+    assert all((lag(world, name) or 0) > 5 * HOUR - 100 for name in ("cats", "dogs"))
+    assert world.view("cats").standing.since is not None
     world.stop()
     world.start()
-    assert (world.view("cats").lag or 0) > 1.5 * HOUR
+    assert (lag(world, "cats") or 0) > 1.5 * HOUR
 
 
 def test_a_sync_that_never_went_well_lags_since_its_first_run() -> None:
     world = Motion(config({"cats": {"every": 60.0}}), status=lambda _: Status.FAILED)
     world.go(2 * HOUR)
-    assert (world.view("cats").lag or 0) > 2 * HOUR - 100
-    assert world.view("cats").since is None
+    assert (lag(world, "cats") or 0) > 2 * HOUR - 100
+    assert world.view("cats").standing.since is None
 
 
 def test_totals_count_what_happened_since_the_start(world: Motion) -> None:
     world.go(3)
     world.service.count_hook("cats", refused=True)
     world.service.count_hook("cats", refused=False)
-    totals = world.service.totals("cats")
-    assert (totals.runs, totals.hooks, totals.hooks_refused) == ({"ok": 1, "partial": 0, "failed": 0, "guarded": 0}, 1, 1)
-    assert world.service.totals("nobody").runs == {}
+    totals = world.view("cats").totals
+    assert (totals["runs ok"], totals["runs failed"], totals["hooks"], totals["hooks_refused"]) == (1, 0, 1, 1)
 
 
 def test_an_alarm_that_comes_when_its_run_began_already_starts_no_other(world: Motion) -> None:
@@ -292,7 +296,7 @@ def test_an_alarm_that_comes_when_its_run_began_already_starts_no_other(world: M
     world.go(2)
     world.service.due("cats")
     world.go(10)
-    slot = world.view("cats").next_at
+    slot = world.view("cats").slot
     assert slot is not None  # nothing was called for after it
     assert [run.seconds for run in world.of("cats")] == [1000]
 

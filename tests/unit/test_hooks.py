@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from syncd.clock import SECOND
 from syncd.config.shape import Http
 from syncd.daemon import hooks, web
-from tests.fakes.board import HOSTILE, SECRET, FakeBoard, sample
+from syncd.daemon.service import Woken
+from tests.fakes.service import HOSTILE, SECRET, FakeService, ledger, sample
 
 BODY = b'{"action": "ANNOTATION_UPDATED"}'
 
@@ -29,23 +30,23 @@ def secret(text: str = SECRET) -> dict[str, str]:
 
 
 @pytest.fixture
-def board() -> FakeBoard:
+def service() -> FakeService:
     return sample()
 
 
 @pytest.fixture
-def client(board: FakeBoard) -> Iterator[httpx.Client]:
-    server = web.serve(board, Http(listen="127.0.0.1:0"))
+def client(service: FakeService) -> Iterator[httpx.Client]:
+    server = web.serve(service, Http(listen="127.0.0.1:0"))
     with httpx.Client(base_url="http://{}:{}".format(*server.address), timeout=20) as client:
         yield client
     server.stop()
 
 
 @pytest.mark.parametrize("headers", [secret(), signed(BODY), secret() | signed(b"other")], ids=["Label Studio", "Labelbox", "one is enough"])
-def test_a_call_that_proves_the_secret_wakes_its_sync(client: httpx.Client, board: FakeBoard, headers: dict[str, str]) -> None:
+def test_a_call_that_proves_the_secret_wakes_its_sync(client: httpx.Client, service: FakeService, headers: dict[str, str]) -> None:
     answer = client.post("/hooks/cats", content=BODY, headers=headers)
     assert (answer.status_code, answer.json()) == (202, {"status": "started"})
-    assert (board.woken, board.taken["cats"], board.refused.total()) == (["cats"], 1, 0)
+    assert (service.woken, service.taken["cats"], service.refused.total()) == (["cats"], 1, 0)
 
 
 def test_the_vendors_own_example_of_a_signature() -> None:
@@ -68,10 +69,10 @@ FORGED = {
 
 
 @pytest.mark.parametrize("headers", FORGED.values(), ids=FORGED.keys())
-def test_a_forged_call_changes_nothing_but_a_counter(client: httpx.Client, board: FakeBoard, headers: dict[str, str]) -> None:
+def test_a_forged_call_changes_nothing_but_a_counter(client: httpx.Client, service: FakeService, headers: dict[str, str]) -> None:
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     assert client.post("/hooks/cats", content=BODY, headers=raw).status_code == 403
-    assert (board.woken, board.refused["cats"], board.taken.total()) == ([], 1, 0)
+    assert (service.woken, service.refused["cats"], service.taken.total()) == ([], 1, 0)
 
 
 def test_who_proves_nothing_learns_nothing(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,28 +89,29 @@ def test_who_proves_nothing_learns_nothing(client: httpx.Client, monkeypatch: py
     assert compared == [len(BODY)] * 4
 
 
-def test_no_secret_is_not_an_empty_secret(client: httpx.Client, board: FakeBoard) -> None:
-    board.secrets["cats"] = ""
+def test_no_secret_is_not_an_empty_secret(client: httpx.Client, service: FakeService) -> None:
+    service.ledgers = [ledger("cats", secret="")]
     assert client.post("/hooks/cats", content=BODY, headers=secret("")).status_code == 403
     assert client.post("/hooks/cats", content=BODY, headers=signed(BODY, "")).status_code == 403
-    assert board.woken == []
+    assert service.woken == []
 
 
-def test_a_replayed_call_is_one_more_wake_up_and_nothing_else(client: httpx.Client, board: FakeBoard) -> None:
+def test_a_replayed_call_is_one_more_wake_up_and_nothing_else(client: httpx.Client, service: FakeService) -> None:
     answers = [client.post("/hooks/cats", content=BODY, headers=signed(BODY)) for _ in range(3)]
     assert [answer.json()["status"] for answer in answers] == ["started", "coalesced", "coalesced"]
-    assert (set(board.woken), board.taken["cats"]) == ({"cats"}, 3)
+    assert (set(service.woken), service.taken["cats"]) == ({"cats"}, 3)
 
 
-def test_a_sync_removed_in_between_is_refused(client: httpx.Client, board: FakeBoard) -> None:
-    board.secrets["gone"] = SECRET
+def test_a_sync_removed_in_between_is_refused(client: httpx.Client, service: FakeService) -> None:
+    service.ledgers = [ledger("gone", secret=SECRET)]
+    service.wake = lambda name: Woken.UNKNOWN  # type: ignore[method-assign]
     assert client.post("/hooks/gone", headers=secret()).status_code == 403
 
 
-def test_a_hostile_name_is_only_a_name(client: httpx.Client, board: FakeBoard) -> None:
+def test_a_hostile_name_is_only_a_name(client: httpx.Client, service: FakeService) -> None:
     path = "/hooks/" + HOSTILE.replace("<", "%3C").replace(">", "%3E").replace("/", "%2F")
     assert client.post(path, headers=secret()).status_code == 202
-    assert board.woken == [HOSTILE]
+    assert service.woken == [HOSTILE]
 
 
 def connection(client: httpx.Client, head: str) -> socket.socket:
@@ -119,49 +121,49 @@ def connection(client: httpx.Client, head: str) -> socket.socket:
 
 
 @pytest.mark.parametrize("length", [hooks.BODY_LIMIT + 1, 10**19])
-def test_a_body_said_to_be_too_large_is_not_even_read(client: httpx.Client, board: FakeBoard, length: int) -> None:
+def test_a_body_said_to_be_too_large_is_not_even_read(client: httpx.Client, service: FakeService, length: int) -> None:
     with connection(client, f"Content-Length: {length}") as made:
         assert made.recv(12) == b"HTTP/1.1 413"
-    assert (board.woken, board.refused["cats"]) == ([], 1)
+    assert (service.woken, service.refused["cats"]) == ([], 1)
 
 
-def test_a_body_without_a_length_is_counted_as_it_comes(client: httpx.Client, board: FakeBoard) -> None:
+def test_a_body_without_a_length_is_counted_as_it_comes(client: httpx.Client, service: FakeService) -> None:
     chunk = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
     with connection(client, "Transfer-Encoding: chunked") as made:
         for _ in range(hooks.BODY_LIMIT // 0x8000 + 1):
             made.sendall(chunk)
         assert made.recv(12) == b"HTTP/1.1 413"
-    assert board.woken == []
+    assert service.woken == []
 
 
-def test_the_largest_body_is_taken(client: httpx.Client, board: FakeBoard) -> None:
+def test_the_largest_body_is_taken(client: httpx.Client, service: FakeService) -> None:
     body = b"x" * hooks.BODY_LIMIT
     assert client.post("/hooks/cats", content=body, headers=signed(body)).status_code == 202
     assert client.post("/hooks/cats", content=iter([body[:70_000], body[70_000:]]), headers=signed(body)).status_code == 202
 
 
-def test_a_body_that_never_ends_holds_nobody(client: httpx.Client, board: FakeBoard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_never_ends_holds_nobody(client: httpx.Client, service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hooks, "PATIENCE", 0.05)
     with connection(client, "Content-Length: 10") as made:
         assert made.recv(12) == b"HTTP/1.1 408"
-    assert board.woken == []
+    assert service.woken == []
 
 
-def test_a_flood_is_cut_and_the_forgers_flood_costs_nobody_else(client: httpx.Client, board: FakeBoard) -> None:
+def test_a_flood_is_cut_and_the_forgers_flood_costs_nobody_else(client: httpx.Client, service: FakeService) -> None:
     for _ in range(2 * hooks.BURST):
         assert client.post("/hooks/cats", headers=secret("forged")).status_code == 403
     answers = [client.post("/hooks/cats", headers=secret()).status_code for _ in range(hooks.BURST + 2)]
     assert answers == [202] * hooks.BURST + [429, 429]
     assert client.post("/hooks/" + "%3Cscript%3Ealert(1)%3C%2Fscript%3E", headers=secret()).status_code == 202, "each Sync has its own limit"
-    board.clock += SECOND // 10
+    service.clock.micros += SECOND // 10
     assert client.post("/hooks/cats", headers=secret()).status_code == 202
-    assert (board.taken["cats"], board.refused["cats"]) == (hooks.BURST + 1, 2 * hooks.BURST + 2)
+    assert (service.taken["cats"], service.refused["cats"]) == (hooks.BURST + 1, 2 * hooks.BURST + 2)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
-def test_only_post_wakes(client: httpx.Client, board: FakeBoard, method: str) -> None:
+def test_only_post_wakes(client: httpx.Client, service: FakeService, method: str) -> None:
     answer = client.request(method, "/hooks/cats", headers=secret())
-    assert (answer.status_code, answer.headers["Allow"], board.woken) == (405, "POST", [])
+    assert (answer.status_code, answer.headers["Allow"], service.woken) == (405, "POST", [])
 
 
 @given(st.lists(st.integers(-5 * SECOND, 5 * SECOND), max_size=300))

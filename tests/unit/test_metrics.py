@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections import Counter
+from pathlib import Path
 
 import pytest
 from prometheus_client import Metric
@@ -11,19 +12,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from syncd import __version__
 from syncd.clock import SECOND
-from syncd.daemon.board import ConfigState, State, Totals
-from syncd.daemon.ledger import Ledger, wiring
+from syncd.daemon.ledger import Ledger, State, wiring
 from syncd.daemon.metrics import Metrics
+from syncd.daemon.service import ConfigState
 from syncd.model import Kind, Report, Status
 from syncd.run.standing import Standing
-from tests.fakes.board import HOSTILE, NOW, FakeBoard, run, sample, view
 from tests.fakes.motion import config
+from tests.fakes.service import HOSTILE, NOW, FakeService, ledger, run, sample
 
 OF_THE_PROCESS = {"process_cpu_seconds", "process_open_fds", "process_max_fds", "process_resident_memory_bytes"}
 
 
-def scrape(board: FakeBoard) -> dict[str, Metric]:
-    families = list(text_string_to_metric_families(Metrics(board).text().decode()))
+def scrape(service: FakeService) -> dict[str, Metric]:
+    families = list(text_string_to_metric_families(Metrics(service).text().decode()))
     assert len({family.name for family in families}) == len(families), "each is written once"
     return {family.name: family for family in families}
 
@@ -56,10 +57,14 @@ def test_the_units_are_in_the_names() -> None:
 
 
 def test_a_sync_is_told_as_the_board_has_it() -> None:
-    board = sample()
-    board.counted["cats"] = Totals({"ok": 41, "failed": 2}, 7, 8_000, 3, 4, 100, 50, 9, 1, 5, 6)
-    board.views = [replace(board.views[0], lag=1.5, failed_in_a_row=2, collections=3, tasks=12_480, failing=9), *board.views[1:]]
-    families = scrape(board)
+    service = sample()
+    cats = ledger("cats", State.PARTIAL, lag=1.5, failed_in_a_row=2, collections=3, tasks=12_480, failing=9)
+    cats.totals = Counter({
+        "runs ok": 41, "runs failed": 2, "tasks_written": 7, "bytes_written": 8_000, "deletions": 3, "failures": 4, "hooks": 5, "hooks_refused": 6,
+        "source_requests ok": 91, "source_requests failed": 9, "target_requests ok": 49, "target_requests failed": 1,
+    })  # fmt: skip
+    service.ledgers = [cats, *service.ledgers[1:]]
+    families = scrape(service)
     for name, expected in {
         "syncd_last_success_timestamp_seconds": (NOW - 60 * SECOND) / SECOND, "syncd_last_run_timestamp_seconds": NOW / SECOND - 58.6,
         "syncd_oldest_unsynced_change_seconds": 1.5, "syncd_running": 0, "syncd_guard_tripped": 0, "syncd_runs_failed_in_a_row": 2,
@@ -80,33 +85,33 @@ def test_what_a_report_counts_is_summed_for_its_sync() -> None:
     told = Report("cats", "r", Kind.FULL, source_requests=9, target_requests=5, source_requests_failed=4, target_requests_failed=1)
     ledger.end(told, Standing())
     ledger.end(told, Standing())
-    totals = ledger.totals
-    assert (totals.source_requests, totals.target_requests, totals.source_requests_failed, totals.target_requests_failed) == (18, 10, 8, 2)
+    asked = [ledger.totals[f"{side}_requests {outcome}"] for side in ("source", "target") for outcome in ("ok", "failed")]
+    assert asked == [10, 8, 8, 2]
 
 
 def test_guard_and_running_are_told_together() -> None:
     """A Run that goes on does not hide that the Guard still holds deletions back."""
-    board = FakeBoard([view("cats", State.RUNNING, run("cats", Status.GUARDED), next_at=None)])
-    families = scrape(board)
+    service = FakeService([ledger("cats", State.RUNNING, run("cats", Status.GUARDED))])
+    families = scrape(service)
     assert (value(families, "syncd_running", sync="cats"), value(families, "syncd_guard_tripped", sync="cats")) == (1, 1)
 
 
 def test_what_is_not_known_is_not_told() -> None:
-    families = scrape(FakeBoard([view("new", State.NEVER)]))
+    families = scrape(FakeService([ledger("new", State.NEVER)]))
     for name in ("syncd_last_success_timestamp_seconds", "syncd_last_run_timestamp_seconds", "syncd_oldest_unsynced_change_seconds"):
         assert families[name].samples == []
     assert value(families, "syncd_tasks", sync="new") == 0
 
 
 def test_the_daemon_itself() -> None:
-    board = sample()
-    families = scrape(board)
+    service = sample()
+    families = scrape(service)
     assert value(families, "syncd_ready") == 1
     assert value(families, "syncd_config_last_reload_successful") == 1
     (build,) = families["syncd_build_info"].samples
     assert (build.labels["version"], build.value) == (__version__, 1)
-    board.reasons, board.waiting, board.state = ["studio"], (7, 4), ConfigState("syncd.yaml", NOW, ["a typo"])
-    families = scrape(board)
+    service.reasons, service.waiting, service.config_state = ["studio"], (7, 4), ConfigState(Path("syncd.yaml"), NOW, ["a typo"])
+    families = scrape(service)
     assert [value(families, f"syncd_{name}") for name in ("ready", "runs_waiting", "runs_going_on")] == [0, 7, 4]
     assert value(families, "syncd_config_last_reload_successful") == 0
     assert value(families, "syncd_config_last_reload_success_timestamp_seconds") == NOW / SECOND
@@ -114,7 +119,7 @@ def test_the_daemon_itself() -> None:
 
 @pytest.mark.parametrize("name", [HOSTILE, 'quote" back\\slash', "line\nbreak", '"} 1\nsyncd_ready 0', "Ünï{}code,=", " "])
 def test_a_hostile_name_is_one_label(name: str) -> None:
-    families = scrape(FakeBoard([view(name), view("other")]))
+    families = scrape(FakeService([ledger(name), ledger("other")]))
     assert value(families, "syncd_tasks", sync=name) == 12_480
     assert {one.labels["sync"] for one in families["syncd_runs"].samples} == {name, "other"}
     assert value(families, "syncd_ready") == 1

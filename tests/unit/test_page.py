@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from syncd.clock import SECOND
 from syncd.daemon import page
-from syncd.daemon.board import ConfigState, State
+from syncd.daemon.ledger import State
 from syncd.daemon.page import Page, ago, span, spark, urgency
+from syncd.daemon.service import ConfigState
 from syncd.model import Failure, RunRecord, Status
-from tests.fakes.board import HOSTILE, MINUTE, NOW, FakeBoard, history, run, sample, view
+from tests.fakes.service import HOSTILE, MINUTE, NOW, FakeService, history, ledger, run, sample
 
 VOID = {"meta", "link", "input", "path", "use", "circle", "rect"}
 
@@ -53,20 +54,20 @@ class Tree(HTMLParser):
         return [attrs["id"] or "" for tag, attrs in self.tags if tag == "a" and (attrs.get("id") or "").startswith("sync-")]
 
 
-PAGE = Page(FakeBoard())  # its templates are compiled once
+PAGE = Page(FakeService())  # its templates are compiled once
 
 
-def shown(board: FakeBoard) -> Page:
-    PAGE._board = board
+def shown(service: FakeService) -> Page:
+    PAGE._service = service
     return PAGE
 
 
-def index(board: FakeBoard, **query: str) -> Tree:
-    return Tree(shown(board).index(query))
+def index(service: FakeService, **query: str) -> Tree:
+    return Tree(shown(service).index(query))
 
 
-def one(board: FakeBoard, name: str) -> Tree:
-    html = shown(board).sync(name)
+def one(service: FakeService, name: str) -> Tree:
+    html = shown(service).sync(name)
     assert html is not None
     return Tree(html)
 
@@ -81,11 +82,11 @@ def test_every_state_is_a_word_and_a_shape() -> None:
 
 
 def test_what_needs_a_person_comes_first_and_running_hides_nothing() -> None:
-    board = sample()
-    board.views = [*board.views, view("again", State.RUNNING, run("again", Status.GUARDED, guard="all of them", plan_id="p1"))]
-    assert [one.removeprefix("sync-") for one in index(board).rows()][:5] == ["street-scenes", "again", "xray-chest", HOSTILE, "invoices"]
-    assert "5 of 9 Syncs need a look" in index(board)
-    assert "syncd sync again --confirm-deletes p1" in one(board, "again")
+    service = sample()
+    service.ledgers = [*service.ledgers, ledger("again", State.RUNNING, run("again", Status.GUARDED, guard="all of them", plan_id="p1"))]
+    assert [one.removeprefix("sync-") for one in index(service).rows()][:5] == ["street-scenes", "again", "xray-chest", HOSTILE, "invoices"]
+    assert "5 of 9 Syncs need a look" in index(service)
+    assert "syncd sync again --confirm-deletes p1" in one(service, "again")
 
 
 def test_the_guard_comes_with_its_command() -> None:
@@ -107,43 +108,43 @@ def test_a_part_that_could_not_be_read_says_why_too() -> None:
     """The Checkpoint keeps failures of tasks alone; those of a folder or a page of a listing stand in the Report."""
     parts = [{"project": "p1", "task": None, "error": "p1/7.json: cut off", "last_activity": None, "about": None}]
     parts.append({"project": "p1", "task": None, "error": "p1/8.json: no id", "last_activity": None, "about": "8"})
-    board = FakeBoard([view("cats", State.PARTIAL, run("cats", Status.PARTIAL, failed=parts), failing=2)])
+    service = FakeService([ledger("cats", State.PARTIAL, run("cats", Status.PARTIAL, failed=parts), failing=2)])
     for words in ("p1 a part of it p1/7.json: cut off", "p1 8 p1/8.json: no id"):
-        assert words in one(board, "cats")
+        assert words in one(service, "cats")
 
 
 def test_more_failed_tasks_than_fit_say_where_the_rest_is() -> None:
     many = [Failure("1", str(n), "too large") for n in range(page.FAILURES + 20)]
-    board = FakeBoard([view("cats", State.PARTIAL, failing=len(many))], failing={"cats": many})
-    assert "Not safe: 120 tasks" in one(board, "cats")
-    assert "the first 100 are shown." in one(board, "cats")
+    service = FakeService([ledger("cats", State.PARTIAL, failing=len(many))], failing={"cats": many})
+    assert "Not safe: 120 tasks" in one(service, "cats")
+    assert "the first 100 are shown." in one(service, "cats")
 
 
 def test_nothing_to_show_says_what_to_do() -> None:
-    assert "Add one under syncs: in /etc/syncd/syncd.yaml" in index(FakeBoard())
+    assert "Add one under syncs: in /etc/syncd/syncd.yaml" in index(FakeService())
     assert "No Sync matches “zzz” in state “ok”" in index(sample(), q="zzz", state="ok")
     assert "the first Run starts in 30 s" in one(sample(), "new-project")
     assert "It has no schedule: give it every: in the config" in one(sample(), "on-call")
-    assert "All is well" in index(FakeBoard([view("cats")]))
+    assert "All is well" in index(FakeService([ledger("cats")]))
 
 
 def test_trouble_with_the_config_and_the_daemon_stands_above() -> None:
-    board = sample()
-    board.state = ConfigState("/etc/syncd.yaml", NOW - 2 * MINUTE, ["/etc/syncd.yaml:3:5: syncs.cats.intervall: unknown key"])
-    board.reasons = [f"source {n} does not answer" for n in range(7)]
-    for tree in (index(board), one(board, "cats")):
+    service = sample()
+    service.config_state = ConfigState(Path("/etc/syncd.yaml"), NOW - 2 * MINUTE, ["/etc/syncd.yaml:3:5: syncs.cats.intervall: unknown key"])
+    service.reasons = [f"source {n} does not answer" for n in range(7)]
+    for tree in (index(service), one(service, "cats")):
         assert "In force is what /etc/syncd.yaml held 2 min ago" in tree
         assert "syncs.cats.intervall: unknown key" in tree
-    assert "source 4 does not answer and 2 more" in index(board)
+    assert "source 4 does not answer and 2 more" in index(service)
 
 
 def test_words_without_end_are_cut() -> None:
     """A token that sees no project any more: each of them is a sentence of the Guard."""
     words = "; ".join(f"Collection {n} is gone with all of its 12 tasks" for n in range(300))
     last = run("cats", Status.GUARDED, guard=words, error=words, plan_id="p1")
-    board = FakeBoard([view("cats", State.GUARDED, last)], {"cats": [last] * 20}, reasons=[words] * 9)
-    board.state = ConfigState("syncd.yaml", NOW, [f"syncd.yaml:{n}:1: unknown key" for n in range(2000)])
-    for html in (shown(board).index({}), shown(board).sync("cats") or ""):
+    service = FakeService([ledger("cats", State.GUARDED, last)], {"cats": [last] * 20}, reasons=[words] * 9)
+    service.config_state = ConfigState(Path("syncd.yaml"), NOW, [f"syncd.yaml:{n}:1: unknown key" for n in range(2000)])
+    for html in (shown(service).index({}), shown(service).sync("cats") or ""):
         assert len(html) < 20_000
         assert "Collection 3 is gone" in html
         assert "and 1,990 more: <code>syncd validate</code>" in html
@@ -152,8 +153,8 @@ def test_words_without_end_are_cut() -> None:
 
 def test_a_run_that_was_cut_off_is_not_called_running() -> None:
     cut = run("cats", None)
-    assert "cut off" in one(FakeBoard([view("cats")], {"cats": [cut, run("cats")]}), "cats")
-    assert "cut off" not in one(FakeBoard([view("cats", State.RUNNING)], {"cats": [cut, run("cats")]}), "cats")
+    assert "cut off" in one(FakeService([ledger("cats")], {"cats": [cut, run("cats")]}), "cats")
+    assert "cut off" not in one(FakeService([ledger("cats", State.RUNNING)], {"cats": [cut, run("cats")]}), "cats")
 
 
 TEXT = st.text(st.sampled_from("<>&\"'`/\\={} \n\x00\x1f\u2028abc"), max_size=30) | st.sampled_from(
@@ -169,10 +170,11 @@ def test_no_value_becomes_markup(name: str, error: str, query: str) -> None:
 
     def pages(name: str, error: str, query: str) -> list[Tree]:
         last = run(name, Status.GUARDED, error=error, guard=error, plan_id=error, written=3)
-        hostile = replace(view(name, State.GUARDED, last), source=error, target=error, schedule=error, failing=1)
-        board = FakeBoard([hostile], {name: [last]}, {name: [Failure(error, error, error)]}, reasons=[error])
-        board.state = ConfigState(error, NOW, [error])
-        return [index(board), one(board, name), index(board, q=query + "\x00none"), Tree(shown(board).fault(404, error))]
+        hostile = ledger(name, State.GUARDED, last, failing=1)
+        hostile.wiring = hostile.rules.model_copy(update={"source": error, "target": error, "cron": error}), *hostile.wiring[1:]
+        service = FakeService([hostile], {name: [last]}, {name: [Failure(error, error, error)]}, reasons=[error])
+        service.config_state = ConfigState(Path(error), NOW, [error])
+        return [index(service), one(service, name), index(service, q=query + "\x00none"), Tree(shown(service).fault(404, error))]
 
     for tree, tame in zip(pages(name, error, query), pages("cats", "x", "dogs"), strict=True):
         assert [(tag, sorted(attrs)) for tag, attrs in tree.tags] == [(tag, sorted(attrs)) for tag, attrs in tame.tags]
@@ -180,26 +182,26 @@ def test_no_value_becomes_markup(name: str, error: str, query: str) -> None:
 
 
 def test_filters_need_no_javascript() -> None:
-    board = sample(extra=500)
-    assert index(board, q="XRAY").rows() == ["sync-xray-chest"]
-    assert len(index(board, q="team- bucket").rows()) == page.PAGE
-    assert index(board, state="failed").rows() == ["sync-xray-chest", f"sync-{HOSTILE}"]
-    assert index(board, q="team", state="failed").rows() == []
+    service = sample(extra=500)
+    assert index(service, q="XRAY").rows() == ["sync-xray-chest"]
+    assert len(index(service, q="team- bucket").rows()) == page.PAGE
+    assert index(service, state="failed").rows() == ["sync-xray-chest", f"sync-{HOSTILE}"]
+    assert index(service, q="team", state="failed").rows() == []
 
 
 def test_many_syncs_come_page_by_page_and_every_one_once() -> None:
-    board = sample(extra=500)
-    seen = [row for number in range(1, 7) for row in index(board, page=str(number)).rows()]
+    service = sample(extra=500)
+    seen = [row for number in range(1, 7) for row in index(service, page=str(number)).rows()]
     assert len(seen) == len(set(seen)) == 508
-    assert len(shown(board).index({})) < 200_000, "bytes of a page of 100"
+    assert len(shown(service).index({})) < 200_000, "bytes of a page of 100"
     asked: list[str] = []
 
     def runs(name: str, limit: int) -> list[RunRecord]:
         asked.append(name)
         return []
 
-    board.runs = runs  # type: ignore[method-assign]  # watched
-    index(board)
+    service.runs = runs  # type: ignore[method-assign]  # watched
+    index(service)
     assert len(asked) == page.PAGE, "the history of those shown, not of all"
 
 
@@ -250,5 +252,5 @@ def test_the_sparkline_shows_the_last_runs_oldest_first() -> None:
 
 
 def test_urgency_looks_through_a_run_that_goes_on() -> None:
-    failing = view("cats", State.RUNNING, run("cats", Status.FAILED))
-    assert urgency(failing) == urgency(view("dogs", State.FAILED)) < urgency(view("birds"))
+    failing = ledger("cats", State.RUNNING, run("cats", Status.FAILED))
+    assert urgency(failing) == urgency(ledger("dogs", State.FAILED)) < urgency(ledger("birds"))

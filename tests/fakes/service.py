@@ -1,4 +1,4 @@
-"""A Board whose answers a test writes down, and a sample of every state that the page can show.
+"""A Service whose answers a test writes down, and a sample of every state that the page can show.
 
 It runs nothing: `wake` and `count_hook` only remember.
 """
@@ -8,11 +8,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import cast
 
-from syncd.clock import SECOND, parse_time
-from syncd.daemon.board import ConfigState, State, SyncView, Totals, Woken
+from syncd.checkpoint.base import Checkpoint
+from syncd.clock import SECOND, SystemClock, parse_time
+from syncd.config import SyncConfig
+from syncd.daemon.ledger import Ledger, State
+from syncd.daemon.service import ConfigState, Service, Woken
+from syncd.fields import Fields, Secret
 from syncd.model import Failure, Kind, RunRecord, Status
 from syncd.run.job import Progress
+from syncd.run.standing import Standing
 
 NOW = parse_time("2026-11-20T12:00:00Z")
 MINUTE = 60 * SECOND
@@ -20,44 +27,47 @@ HOSTILE = "<script>alert(1)</script>"
 SECRET = "s3cret-of-the-hook"
 
 
-@dataclass
-class FakeBoard:
-    """Views are looked up by name; the rest may be changed at will."""
+class Still(SystemClock):
+    """Stands at NOW until it is moved."""
 
-    views: Sequence[SyncView] = ()
+    def __init__(self) -> None:
+        super().__init__()
+        self.micros = NOW
+
+    def now(self) -> int:
+        return self.micros
+
+
+@dataclass
+class FakeService(Service):
+    """Ledgers are looked up by name; the rest may be changed at will."""
+
+    ledgers: Sequence[Ledger] = ()
     histories: Mapping[str, Sequence[RunRecord]] = field(default_factory=dict)
     failing: Mapping[str, Sequence[Failure]] = field(default_factory=dict)
-    counted: dict[str, Totals] = field(default_factory=dict)
-    state: ConfigState = field(default_factory=lambda: ConfigState("/etc/syncd/syncd.yaml", NOW - 60 * MINUTE))
+    config_state: ConfigState = field(default_factory=lambda: ConfigState(Path("/etc/syncd/syncd.yaml"), NOW - 60 * MINUTE))
     waiting: tuple[int, int] = (0, 1)
     reasons: Sequence[str] = ()
-    secrets: dict[str, str] = field(default_factory=dict)
     living: bool = True
-    clock: int = NOW
+    clock: Still = field(default_factory=Still)
     woken: list[str] = field(default_factory=list)
     taken: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
 
-    def now(self) -> int:
-        return self.clock
+    def __post_init__(self) -> None:
+        self.checkpoint = cast("Checkpoint", self)
 
-    def syncs(self) -> Sequence[SyncView]:
-        return self.views
+    def syncs(self) -> Sequence[Ledger]:
+        return self.ledgers
 
-    def sync(self, name: str) -> SyncView | None:
-        return next((view for view in self.views if view.name == name), None)
+    def sync(self, name: str) -> Ledger | None:
+        return next((one for one in self.ledgers if one.name == name), None)
 
     def runs(self, name: str, limit: int) -> Sequence[RunRecord]:
         return self.histories.get(name, ())[:limit]
 
     def failures(self, name: str, limit: int) -> Sequence[Failure]:
         return self.failing.get(name, ())[:limit]
-
-    def totals(self, name: str) -> Totals:
-        return self.counted.get(name, Totals({}))
-
-    def config(self) -> ConfigState:
-        return self.state
 
     def queue(self) -> tuple[int, int]:
         return self.waiting
@@ -68,20 +78,12 @@ class FakeBoard:
     def unready(self) -> Sequence[str]:
         return self.reasons
 
-    def hook_secret(self, name: str) -> str | None:
-        return self.secrets.get(name)
-
     def wake(self, name: str) -> Woken:
         self.woken.append(name)
         return Woken.UNKNOWN if self.sync(name) is None else Woken.COALESCED if self.woken.count(name) > 1 else Woken.STARTED
 
     def count_hook(self, name: str, *, refused: bool) -> None:
         (self.refused if refused else self.taken)[name] += 1
-
-    def confirm_command(self, name: str) -> str:
-        view = self.sync(name)
-        plan_id = view.last.report.get("plan_id") if view and view.last else ""
-        return f"syncd sync {name} --confirm-deletes {plan_id} -c {self.state.path}" if plan_id else ""
 
 
 def run(name: str, status: Status | None = Status.OK, *, ago: int = 1, took: float = 1.4, **report: object) -> RunRecord:
@@ -93,16 +95,21 @@ def run(name: str, status: Status | None = Status.OK, *, ago: int = 1, took: flo
     return RunRecord(name, f"{started}-1", Kind.INCREMENTAL, started, ended, status, {} if status is None else told)
 
 
-def view(name: str, state: State = State.OK, last: RunRecord | None = None, **changes: object) -> SyncView:
-    """A Sync whose fields are as that state leaves them, but for `changes`."""
-    usual: dict[str, object] = {"next_at": NOW + MINUTE // 2, "collections": 3, "tasks": 12_480, "lag": 0.0, "since": NOW - MINUTE}
-    if state is State.NEVER:
-        usual |= {"collections": 0, "tasks": 0, "lag": None, "since": None}
-    elif last is None:
+def ledger(
+    name: str, state: State = State.OK, last: RunRecord | None = None, *, lag: float = 0.0, secret: str | None = None, **changes: object
+) -> Ledger:
+    """A Sync whose fields are as that state leaves them, but for `changes`: its next and its present Run, or fields of its Standing."""
+    never = state is State.NEVER
+    if last is None and not never:
         last = run(name, Status.OK if state is State.RUNNING else Status(state.value))
-    usual |= changes
-    schedule = "no schedule" if state is State.NEVER and usual["next_at"] is None else "every 60s"
-    return SyncView(name, "studio", "bucket", schedule, state, last, **usual)  # type: ignore[arg-type]  # fields by name
+    slot = cast("int | None", changes.pop("slot", None if state is State.RUNNING else NOW + MINUTE // 2))
+    since = cast("int | None", changes.pop("running_since", NOW if state is State.RUNNING else None))
+    progress = cast("Progress | None", changes.pop("progress", None))
+    usual = {"since": NOW - MINUTE, "unsafe": NOW - round(lag * SECOND), "collections": 3, "tasks": 12_480}
+    standing = Standing(last, last, **({} if never else usual) | changes)  # type: ignore[arg-type]  # fields by name
+    every, proof = None if slot is None and never else 60.0, None if secret is None else Secret(secret)
+    rules = SyncConfig(source="studio", target="bucket", every=every, hook_secret=proof)
+    return Ledger(name, (rules, Fields(), Fields()), standing, slot, since, progress)
 
 
 def history(name: str, length: int = 24, bad: Sequence[int] = (), status: Status = Status.FAILED) -> list[RunRecord]:
@@ -116,7 +123,7 @@ def history(name: str, length: int = 24, bad: Sequence[int] = (), status: Status
     return made
 
 
-def sample(extra: int = 0) -> FakeBoard:
+def sample(extra: int = 0) -> FakeService:
     """One Sync of each state, one with a hostile name, and `extra` good ones."""
     guard = "1204 of 1250 tasks of Collection 12 are gone, more than the 62 that max_delete allows"
     guarded = run("street-scenes", Status.GUARDED, guard=guard, plan_id="9f3c1a7be02d", exit_code=20)
@@ -126,31 +133,30 @@ def sample(extra: int = 0) -> FakeBoard:
     part = Failure("1", None, "page 3 broke off: <i>")
     hostile = run(HOSTILE, Status.FAILED, error=f"project {HOSTILE} can't be read: <img src=x onerror=alert(2)>", failed=[asdict(part)])
     progress = Progress("31", "Satellite tiles 2026", 1_000_000, 412_300, 411_950, 0, 1_900_000_000)
-    views = [
-        view("cats"),
-        view("street-scenes", State.GUARDED, guarded, lag=60.0),
-        view(
+    ledgers = [
+        ledger("cats", secret=SECRET),
+        ledger("street-scenes", State.GUARDED, guarded, lag=60.0),
+        ledger(
             "satellite",
             State.RUNNING,
             run("satellite", ago=70),
             running_since=NOW - 9 * MINUTE,
             progress=progress,
-            next_at=None,
             lag=4_200.0,
             since=NOW - 70 * MINUTE,
         ),
-        view("xray-chest", State.FAILED, refused, failed_in_a_row=7, lag=2_520.0, since=NOW - 42 * MINUTE),
-        view("invoices", State.PARTIAL, some, failing=3, lag=900.0, since=NOW - 15 * MINUTE),
-        view("new-project", State.NEVER),
-        view("on-call", State.NEVER, next_at=None),
-        view(HOSTILE, State.FAILED, hostile, failing=2, lag=180.0, since=NOW - 3 * MINUTE, failed_in_a_row=1),
-        *(view(f"team-{n:03}.images", tasks=n * 37) for n in range(extra)),
+        ledger("xray-chest", State.FAILED, refused, failed_in_a_row=7, lag=2_520.0, since=NOW - 42 * MINUTE),
+        ledger("invoices", State.PARTIAL, some, failing=3, lag=900.0, since=NOW - 15 * MINUTE),
+        ledger("new-project", State.NEVER),
+        ledger("on-call", State.NEVER, slot=None),
+        ledger(HOSTILE, State.FAILED, hostile, secret=SECRET, failing=2, lag=180.0, since=NOW - 3 * MINUTE, failed_in_a_row=1),
+        *(ledger(f"team-{n:03}.images", tasks=n * 37) for n in range(extra)),
     ]
     bad = {"street-scenes": (0, 1), "xray-chest": tuple(range(7)), "invoices": (0,), HOSTILE: (0, 3)}
     ends = {"street-scenes": Status.GUARDED, "invoices": Status.PARTIAL}
-    histories = {v.name: [v.last, *history(v.name, bad=bad.get(v.name, ()), status=ends.get(v.name, Status.FAILED))[1:]] for v in views if v.last}
+    histories = {v.name: [v.last, *history(v.name, bad=bad.get(v.name, ()), status=ends.get(v.name, Status.FAILED))[1:]] for v in ledgers if v.last}
     failing = {
         "invoices": [Failure("7", str(n), "the Target answered 403 for this key: AccessDenied", about=None) for n in (1041, 1042, 2207)],
         HOSTILE: [Failure("1", HOSTILE, "<b>not text</b>")],
     }
-    return FakeBoard(views, histories, failing, secrets={"cats": SECRET, HOSTILE: SECRET})
+    return FakeService(ledgers, histories, failing)
