@@ -20,7 +20,7 @@ from syncd.context import about
 from syncd.errors import CheckpointError, GuardTripped, Stopped, SyncdError, TaskError
 from syncd.model import Collection, CollectionState, Event, Failure, Kind, Op, Report, Status, Why
 from syncd.plan import Missing, next_cursor
-from syncd.run.collections import start, unmatched, vanished
+from syncd.run.collections import quiet, start, undated_due, unmatched, vanished
 from syncd.run.deletions import Remover, check, with_files
 from syncd.run.feed import publish
 from syncd.run.history import forgotten
@@ -28,8 +28,9 @@ from syncd.run.job import Job, OnProgress, Progress
 from syncd.run.place import Listing, Place, rescue
 from syncd.run.readahead import read_ahead
 from syncd.run.reading import Reading, assess, readings
-from syncd.run.trash import outlived, remove
+from syncd.run.trash import outlived
 from syncd.run.writer import Page, Writer
+from syncd.scratch import chunks
 from syncd.targets.base import Inspected
 
 __all__ = ["Job", "Progress", "due", "run_sync", "unsure"]
@@ -180,7 +181,8 @@ def _straight_down(run: _Run, confirm_deletes: str) -> None:
     collections = job.source.collections()
     states = job.checkpoint.states(job.name)
     missing: list[Missing] = []
-    for collection in collections:
+    skipped = quiet(job, run.report.kind, collections, states)
+    for collection in (c for c in collections if c.id not in skipped):
         missing += _back_up(run, collection, states.get(collection.id))
     gone = vanished(job, collections, states)
     run.report.failed.extend(unmatched(job, collections, gone, states))
@@ -191,7 +193,8 @@ def _straight_down(run: _Run, confirm_deletes: str) -> None:
         if left is None and job.checkpoint.kept(job.name, collection.id) == 0:
             Remover(job, run.lease, run.place, run.writer, run.report).drop(collection.id, states[collection.id].settings)
     if run.report.kind is Kind.FULL:
-        remove(job, outlived(job, run.listing("").keys))
+        for some in chunks(outlived(job, run.listing("").keys)):
+            job.target.delete(some)
 
 
 def _follow_deletions(run: _Run, collections: dict[str, Collection], missing: Sequence[Missing], confirm_deletes: str) -> None:
@@ -206,7 +209,7 @@ def _back_up(run: _Run, collection: Collection, state: CollectionState | None) -
     job = run.job
     if state is not None and state.collection.created_at != collection.created_at and state.settings:
         run.place.claim()
-        rescue(job, job.layout.settings(collection.id), state.settings, job.layout.trash_settings(collection.id, state.settings, job.clock.now()))
+        rescue(job, job.layout.settings(collection.id), state.settings, job.layout.trash(collection.id, None, state.settings, job.clock.now()))
     state = start(collection, state)
     before = job.checkpoint.size(job.name, collection.id)
     cursor = state.cursor
@@ -238,7 +241,7 @@ def _keep_settings(run: _Run, state: CollectionState) -> CollectionState:
             job.target.put(file.key, file.data)
     except TaskError as error:
         run.report.failed.append(Failure(project, None, f"its settings: {error}"))
-        return state
+        return replace(state, collection=replace(state.collection, counters=()))  # so that the next Run says so, too
     job.target.flush()
     state = replace(state, settings=file.digest)
     told = [Event(Op.PUT, Why.SETTINGS, project, None, file.digest, 0, job.clock.now())] if run.unsure or not right else []
@@ -252,7 +255,7 @@ def _read(run: _Run, state: CollectionState, reading: Reading) -> tuple[Collecti
     job, project, first = run.job, state.collection.id, state.cursor is None
     known = job.checkpoint.known(job.name, project)
     now = job.clock.now()
-    drafts = reading.since is None or not 0 <= now - state.drafts_at < job.rules.drafts_every * SECOND
+    drafts = reading.since is None or undated_due(job, state)
     listing = run.listing(project) if reading.since is None else None
     failing, missing, unread = set(known.failing()), list[str](), list[Failure]()
     earned = state.pass_cursor  # a resumed pass earns what it began with, or what changed behind its position would be missed
@@ -277,7 +280,15 @@ def _read(run: _Run, state: CollectionState, reading: Reading) -> tuple[Collecti
     floor = state.cursor
     if reading.since is None and floor is not None and earned is not None:
         floor = min(floor, earned)  # everything was read: a Cursor ahead of the Source (its clock was wrong, a bit flipped) comes back
-    after = replace(state, cursor=next_cursor(floor, earned, held), position=None, pass_cursor=None, drafts_at=now if drafts else state.drafts_at)
+    whole = reading.position is None and not held and not missing  # what this look leaves over, the next Run looks at again
+    after = replace(
+        state,
+        cursor=next_cursor(floor, earned, held),
+        position=None,
+        pass_cursor=None,
+        drafts_at=now if drafts else state.drafts_at,
+        counters=state.collection.counters if whole else (),
+    )
     return _advance(run, state, after, recorded=recorded), [] if unread else missing  # what could not be read may hold them (I4)
 
 
@@ -285,7 +296,8 @@ def _advance(run: _Run, before: CollectionState, after: CollectionState, *, reco
     """Record the new state, unless nothing happened and the old Cursor is still young: an idle Run writes nothing but its own row."""
     overlap = int(run.job.rules.overlap * SECOND)
     moved = (after.cursor or 0) - (before.cursor or 0)
-    if before.cursor is None or recorded or moved > overlap or after.drafts_at != before.drafts_at:
+    seen = (after.drafts_at, after.counters) != (before.drafts_at, before.counters)
+    if before.cursor is None or recorded or moved > overlap or seen:
         run.job.checkpoint.commit(run.lease, after.collection.id, Commit(state=after))
         return after
     return before

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from syncd import keys
+from syncd.clock import SECOND
 from syncd.errors import SourceError
-from syncd.model import Collection, CollectionState, Failure
+from syncd.model import Collection, CollectionState, Failure, Kind
 from syncd.run.job import Job
 
 States = Mapping[str, CollectionState]
+FEW = 100  # Collections: asking so many each Run costs no more than seconds, and what no counter shows is seen at once
 
 
 def start(collection: Collection, state: CollectionState | None) -> CollectionState:
@@ -22,6 +24,29 @@ def start(collection: Collection, state: CollectionState | None) -> CollectionSt
     return replace(state, collection=collection)
 
 
+def undated_due(job: Job, state: CollectionState) -> bool:
+    """Whether it is time to look for what the Source neither dates nor counts; also when the clock was set back."""
+    return not 0 <= job.clock.now() - state.drafts_at < job.rules.drafts_every * SECOND
+
+
+def quiet(job: Job, kind: Kind, collections: Sequence[Collection], states: States) -> set[str]:
+    """Ids of those that an incremental Run over many Collections need not look at: the list itself shows the numbers of their last look.
+
+    Not one with a failure or an unfinished pass; and none for longer than `drafts_every`, since what moves no number (see the Source) is missed here.
+    """
+    if kind is Kind.FULL or len(collections) <= FEW:
+        return set()
+    failing = {failure.project for failure in job.checkpoint.failures(job.name)}
+
+    def same(collection: Collection, state: CollectionState | None) -> bool:
+        if state is None or state.cursor is None or not state.counters or collection.id in failing:
+            return False
+        before = replace(state.collection, tasks=collection.tasks, counters=state.counters)
+        return collection == before and not undated_due(job, state)
+
+    return {collection.id for collection in collections if same(collection, states.get(collection.id))}
+
+
 def unmatched(job: Job, collections: Sequence[Collection], gone: Sequence[Collection], states: States) -> list[Failure]:
     """Collections that the config means and the Source neither shows nor has lost: silence would look like a backup (I8).
 
@@ -29,7 +54,7 @@ def unmatched(job: Job, collections: Sequence[Collection], gone: Sequence[Collec
     """
     selection = job.rules.selection()
     known = {name for c in [*collections, *gone] for name in (c.id, c.id.rpartition("/")[2], c.title)}
-    known |= {id_ for id_ in states if job.checkpoint.kept(job.name, id_)}
+    known |= {id_ for id_ in states.keys() - known if job.checkpoint.kept(job.name, id_)}
     if not selection:  # every project is meant, and nothing of another kind
         hidden = "was backed up before and is not gone, but the Source does not list it any more: check what the token may see"
         meant = [state.collection for id_, state in states.items() if id_ not in known and not keys.kind_of(id_)]

@@ -12,7 +12,7 @@ from syncd.errors import GuardTripped, OwnedError
 from syncd.model import Collection, CollectionState, Failure, Kind
 from syncd.plan import Action, Missing
 from syncd.run import PARTIAL, due, unsure
-from syncd.run.collections import start, unmatched, vanished
+from syncd.run.collections import quiet, start, unmatched, vanished
 from syncd.run.deletions import check, with_files
 from syncd.run.job import Job
 from syncd.run.place import Listing, Place, stands
@@ -48,7 +48,8 @@ def plan_sync(job: Job, kind: Kind | None = None) -> Iterator[PlanLine]:
 def _lines(job: Job, kind: Kind) -> Iterator[PlanLine]:
     collections, states = job.source.collections(), job.checkpoint.states(job.name)
     missing: list[Missing] = []
-    for collection in collections:
+    skipped = quiet(job, kind, collections, states)
+    for collection in (c for c in collections if c.id not in skipped):
         candidates = yield from _collection(job, kind, start(collection, states.get(collection.id)))
         gone = job.source.confirm(collection, candidates) if candidates else {}
         yield from (PlanLine("-", collection.id, task, how) for task, how in gone.items())

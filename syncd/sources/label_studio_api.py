@@ -26,11 +26,17 @@ from syncd.sources.http import Answer, Http, Post
 
 FLAT_PAGE = 1000  # rows of a flat listing: 0.5 ms of the server's time each
 HEAVIEST_PAGE = 32_000_000  # bytes; a heavier one is asked for again in parts, unless it is a single task
+MOST_PROJECTS = 1000  # asked for; 1.23.2 lists 100 at a time all the same
 SMALLEST_LIMIT = 20  # tasks; a server's own limit for pages (TASK_API_PAGE_SIZE_MAX) is believed from here on
 RECHECKS = 3  # a page can be torn by a change between its count and its rows; a wrong one stays wrong
 ACCESS_MARGIN = 60.0  # seconds; access tokens live 300
 _FLAT = "id,created_at,updated_at,total_annotations,cancelled_annotations,total_predictions"
 _PERSON = ("id", "email", "first_name", "last_name")  # what a restore needs to find a person
+_COUNTERS = (
+    "task_number", "finished_task_number", "total_annotations_number", "total_predictions_number", "skipped_annotations_number",
+    "ground_truth_number",
+)  # fmt: skip
+_PROJECT = ",".join(("id", "title", "created_at", *_COUNTERS))
 _BODIES = {
     "fields": "all",
     "resolve_uri": "false",
@@ -157,7 +163,12 @@ class Api:
         return Who(str(mapping(answer.body, path).get("email") or "somebody without an e-mail"), answer.asked_at)
 
     def projects(self) -> list[Collection]:
-        """Every project the token's user can see, complete or SourceError."""
+        """Every project the token's user can see with its counters, complete or SourceError.
+
+        The counters are counted anew for each list, project by project (1.23.2). Nothing of this moves one of them: annotations, predictions and
+        task data that are changed; a flag that goes from one annotation to another; drafts; settings other than the title; and whatever takes away
+        as many as it adds, such as a task deleted and another one created.
+        """
         for _ in range(RECHECKS):
             found, counts = self._projects()
             if {len(found), len({c.id for c in found})} == counts:
@@ -170,7 +181,7 @@ class Api:
         counts: set[int] = set()
         number, more = 1, True
         while more:
-            params: dict[str, str | int] = {"include": "id,title,created_at,task_number", "ordering": "id", "page_size": 100, "page": number}
+            params: dict[str, str | int] = {"include": _PROJECT, "ordering": "id", "page_size": MOST_PROJECTS, "page": number}
             answer = self._http.get("/api/projects/", params, absent=number > 1)
             if answer.status != HTTPStatus.OK:  # projects vanished while paging
                 break
@@ -304,7 +315,9 @@ def row_of(task: Mapping[str, object]) -> Row:
 
 
 def _project(row: Mapping[str, object]) -> Collection:
-    return Collection(str(integer(row, "id")), str(row.get("title") or ""), moment(row, "created_at"), integer(row, "task_number"))
+    counters = tuple(value for name in _COUNTERS if isinstance(value := row.get(name), int))
+    shown = counters if len(counters) == len(_COUNTERS) else ()  # by another version, perhaps
+    return Collection(str(integer(row, "id")), str(row.get("title") or ""), moment(row, "created_at"), integer(row, "task_number"), shown)
 
 
 def mapping(value: object, where: str) -> Mapping[str, object]:

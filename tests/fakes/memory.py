@@ -6,7 +6,7 @@ each planned one really happened.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,7 @@ class MemorySource:
         self.world: dict[str, MemoryCollection] = {}
         self.requests, self.failed = 0, Failed()
         self.reads: list[str] = []  # ids of the bodies handed out
+        self.counting: Callable[[MemoryCollection], tuple[int, ...]] = lambda _: ()  # the counters that the list of Collections shows
         self._faults: list[tuple[str, int, BaseException]] = []
         self._calls: dict[str, int] = {}
 
@@ -90,7 +91,7 @@ class MemorySource:
 
     def collections(self) -> list[Collection]:
         self._enter("collections")
-        return [Collection(id_, home.title, home.created_at, len(home.tasks)) for id_, home in self.world.items()]
+        return [Collection(id_, home.title, home.created_at, len(home.tasks), self.counting(home)) for id_, home in self.world.items()]
 
     def changes(
         self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True

@@ -764,6 +764,23 @@ def test_projects_by_id_and_title_with_their_creation(studio: StandIn) -> None:
     assert connect(studio, projects=["Cats"]).collections() == []
 
 
+def test_the_list_of_projects_shows_counters_that_move_with_what_they_count(studio: StandIn, cats: Project) -> None:
+    source = connect(studio)
+    seen = [source.collections()[0].counters]
+    for event in (
+        lambda: cats.add([task(61)]),
+        lambda: cats.annotate(1),
+        lambda: cats.skip(2),
+        lambda: cats.predict_in_bulk(1),
+        lambda: cats.delete(2),
+    ):
+        event()
+        seen.append(source.collections()[0].counters)
+    assert len(set(seen)) == len(seen), seen
+    studio.instead = lambda r: shape(lambda body: body | {"results": [row | {"ground_truth_number": None} for row in body["results"]]})(studio, r)
+    assert source.collections()[0].counters == (), "another version may show fewer"
+
+
 def test_more_projects_than_a_page_are_all_listed(studio: StandIn) -> None:
     for number in range(230):
         studio.project(f"P{number}")
