@@ -61,11 +61,11 @@ class ConfigError(SyncdError):
 
 
 class TransientError(SyncdError):
-    """The only error that is retried. `retry_after` is in seconds, None when the other side named no time."""
+    """The only error that is retried. `retry_after` is in seconds, None when the other side named no time; `throttled`: it wants fewer requests."""
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, retry_after: float | None = None, *, throttled: bool = False) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after, self.throttled = retry_after, throttled
 
 
 class TaskError(SyncdError):

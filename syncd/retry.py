@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from syncd.clock import Clock
 from syncd.errors import SyncdError, TransientError
+from syncd.pace import Pace
 
 T = TypeVar("T")
 
@@ -29,11 +30,13 @@ class Retry:
     """One policy for one edge. `requests` counts every try, `failed` those that raised, from any thread.
 
     retry_for: seconds from the first try until the last may start; first, longest: bounds of one pause in seconds, doubled each time, with full
-    jitter; a `retry_after` from the other side is obeyed as a minimum.
+    jitter; a `retry_after` from the other side is obeyed as a minimum; pace: gives each try its permit, which it holds for no pause.
     """
 
-    def __init__(self, clock: Clock, *, retry_for: float, exhausted: type[SyncdError], first: float = 0.2, longest: float = 15.0) -> None:
-        self._clock = clock
+    def __init__(
+        self, clock: Clock, *, retry_for: float, exhausted: type[SyncdError], first: float = 0.2, longest: float = 15.0, pace: Pace | None = None
+    ) -> None:
+        self._clock, self._pace = clock, pace
         self._retry_for = retry_for
         self._exhausted = exhausted
         self._first = first
@@ -44,10 +47,10 @@ class Retry:
 
     def call(self, attempt: Callable[[], T], *, tries: int | None = None) -> T:
         """The result of `attempt`. After `tries` or `retry_for` the last TransientError becomes `exhausted`; any other error passes at once."""
-        end = self._clock.monotonic() + self._retry_for
-        number = 0
+        number, end = 0, 0.0
         while True:
-            number += 1
+            begun, slow_down = self._pace.begin() if self._pace else self._clock.monotonic(), ""
+            number, end = number + 1, end or begun + self._retry_for
             with self._lock:
                 self.requests += 1
             try:
@@ -57,9 +60,13 @@ class Retry:
                     self.failed.tries += 1
                 if not isinstance(error, TransientError):
                     raise
+                slow_down = str(error) if error.throttled else ""
                 pause = self._pause(number, error.retry_after)
                 if (tries is not None and number >= tries) or self._clock.monotonic() + pause > end:
                     raise self._exhausted(f"{error} (gave up after {number} {'try' if number == 1 else 'tries'})") from error
+            finally:
+                if self._pace:
+                    self._pace.end(begun, slow_down)
             self._clock.wait(pause)
 
     def _pause(self, number: int, retry_after: float | None) -> float:

@@ -27,6 +27,9 @@ _SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
 _OLD_VERSIONS = {"numNewerVersions", "daysSinceNoncurrentTime", "noncurrentTimeBefore"}
 _HINT = "Check the account this target runs as, and that it may get, create, delete and list objects (role Storage Object User)"
 
+# Writes a second that a bucket is made for at first, and seconds in which they may double: https://cloud.google.com/storage/docs/request-rate
+_RAMP = (1000.0, 20 * 60.0)
+
 
 class Config(ObjectConfig):
     """A bucket of Google Cloud Storage."""
@@ -43,9 +46,8 @@ def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every ed
     token = _nobody if _unsigned(config) else _provider(config.service_account_file)
     settings: GCSConfig = {"base_url": config.endpoint} if config.endpoint else {}
     make = partial(GCSStore, config=settings, credential_provider=token)
-    return ObjectTarget(
-        Vendor("gs", _HINT, bulk_delete=False, make=make, inspect=partial(_inspect, config), versions=partial(_versions, config)), config, clock
-    )
+    vendor = Vendor("gs", _HINT, bulk_delete=False, make=make, inspect=partial(_inspect, config), versions=partial(_versions, config), ramp=_RAMP)
+    return ObjectTarget(vendor, config, clock)
 
 
 def _unsigned(config: Config) -> bool:

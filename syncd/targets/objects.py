@@ -30,6 +30,7 @@ from syncd.clock import Clock
 from syncd.errors import AccessError, SyncdError, TargetError, TaskError, TransientError, discreet
 from syncd.fields import Concurrency, Duration, Fields
 from syncd.model import Stat
+from syncd.pace import Pace, Ramp
 from syncd.retry import Retry
 from syncd.targets.base import Finding, Sign, Version, checked, checked_prefix
 
@@ -55,9 +56,11 @@ _MESSAGE = re.compile(r"<Message>([^<]{1,300})")
 _HEX_MD5 = re.compile(r"[0-9a-f]{32}")
 
 # Told with another status than theirs: as 400, or inside the answer to a bulk deletion.
-_TRANSIENT_CODES = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "BadDigest"}
+_TRANSIENT_CODES = {"InternalError", "RequestTimeout", "BadDigest"}
+_THROTTLED_CODES = {"SlowDown", "ServiceUnavailable"}
 _ACCESS_CODES = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AccessDenied"}
-_TRANSIENT_STATUS = {408, 409, 429, 500, 502, 503, 504}
+_TRANSIENT_STATUS = {408, 409, 500, 502, 504}
+_THROTTLED_STATUS = {429, 503}
 _WHOLE_CODES = {
     "NoSuchBucket": "the bucket does not exist: check its name, region and endpoint, or create it",
     "PermanentRedirect": "the bucket is in another region: set `region`",
@@ -90,8 +93,8 @@ class ObjectConfig(Fields):
     """Stands before every key; a slash is added."""
     endpoint: str | None = None
     """The store's URL, when it is not the vendor's own."""
-    concurrency: Concurrency = 64
-    """Uploads at a time."""
+    concurrency: Concurrency = 128
+    """Requests at a time, at most: it begins with fewer, finds out how many help, and halves them when the store says to slow down."""
     retry_for: Duration = 60.0
     """How long a request is tried again."""
 
@@ -123,7 +126,7 @@ class Vendor:
     """What differs between stores.
 
     make: an obstore store, given bucket, `client_options` and `retry_config`; attributes: what each object gets; inspect: see `base.Inspected`;
-    versions: see `base.Versioned`, given a path in the bucket.
+    versions: see `base.Versioned`, given a path in the bucket; ramp: see `pace.Ramp`.
     """
 
     scheme: str
@@ -133,6 +136,7 @@ class Vendor:
     inspect: Callable[[], Iterable[Finding]]
     versions: Callable[[str], Iterator[Version]]
     attributes: dict[str, str] = field(default_factory=dict)
+    ramp: tuple[float, float] | None = None
     ca_file: Path | None = None
 
 
@@ -145,7 +149,8 @@ class ObjectTarget:
         self.concurrency = config.concurrency
         self._prefix = config.prefix
         self._vendor = vendor
-        self._retry = Retry(clock, retry_for=config.retry_for, exhausted=TargetError)
+        self._retry = Retry(clock, retry_for=config.retry_for, exhausted=TargetError, pace=Pace(clock, config.concurrency))
+        self._ramp = Ramp(clock, *vendor.ramp) if vendor.ramp else None
         self.failed = self._retry.failed
         self._conditional: bool | None = None
         options: ClientConfig = {**_CLIENT, "allow_http": (config.endpoint or "").startswith("http://")}
@@ -162,6 +167,7 @@ class ObjectTarget:
 
     def put(self, key: str, data: bytes) -> bytes:
         path = self._path(key)
+        self._ramp_up()
         result = self._call(key, lambda: obstore.put(self._store, path, data, attributes=self._vendor.attributes, use_multipart=False))
         return _etag(result["e_tag"])
 
@@ -222,6 +228,7 @@ class ObjectTarget:
 
     def copy(self, source: str, destination: str) -> bool:
         paths = self._path(source), self._path(destination)
+        self._ramp_up()
 
         def attempt() -> bool:
             obstore.copy(self._store, *paths)
@@ -235,7 +242,7 @@ class ObjectTarget:
             for start in range(0, len(keys), _PAGE):
                 self._delete(keys[start], paths[start : start + _PAGE])
         else:
-            with ThreadPoolExecutor(min(16, self.concurrency)) as pool:
+            with ThreadPoolExecutor(self.concurrency) as pool:
                 list(pool.map(self._delete, keys, paths))  # the first failure cancels what has not begun
 
     def sweep(self) -> None:
@@ -250,6 +257,10 @@ class ObjectTarget:
 
     def close(self) -> None:
         """Nothing to do: connections close with the process."""
+
+    def _ramp_up(self) -> None:
+        if self._ramp:
+            self._ramp.wait()
 
     def _path(self, key: str) -> str:
         return self._prefix + checked(key)
@@ -279,6 +290,7 @@ class ObjectTarget:
         return self._call(key, existing)
 
     def _delete(self, first: str, paths: str | Sequence[str]) -> None:
+        self._ramp_up()
         try:
             self._call_existing(first, lambda: obstore.delete(self._store, paths))
         except TaskError as error:
@@ -330,8 +342,9 @@ def _answered(where: str, status: int, code: str, message: str, hint: str) -> Sy
         return TargetError(f"{where}: {_WHOLE_CODES[code]} ({said})")
     if status in {401, 403} or code in _ACCESS_CODES:
         return AccessError(f"{where}: the store refuses the credentials or what they ask for ({said}). {hint}")
-    if status in _TRANSIENT_STATUS or code in _TRANSIENT_CODES or code.startswith("Throttling"):
-        return TransientError(f"{where}: the store is busy or ill ({said})")
+    throttled = status in _THROTTLED_STATUS or code in _THROTTLED_CODES or code.startswith("Throttling")
+    if throttled or status in _TRANSIENT_STATUS or code in _TRANSIENT_CODES:
+        return TransientError(f"{where}: the store is busy or ill ({said})", throttled=throttled)
     if code.startswith("KMS.") or status == HTTPStatus.NOT_FOUND:
         return TargetError(f"{where}: the store refuses this ({said})")
     return TaskError(f"{where}: the store can't take this ({said})")

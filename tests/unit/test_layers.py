@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LAYERS = [  # from the bottom up
     {"errors", "model", "clock", "known", "context"},
-    {"cron", "encode", "fields", "keys", "plan", "reconcile", "retry", "scratch"},
+    {"cron", "encode", "fields", "keys", "pace", "plan", "reconcile", "retry", "scratch"},
     {"sources", "targets", "checkpoint"},
     {"config"},
     {"run", "upkeep"},
