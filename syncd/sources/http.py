@@ -1,7 +1,8 @@
 """What every Source over HTTP shares: one client, retries, and the only place where httpx's errors and statuses become syncd's.
 
 Refuses to follow redirects with a token (it must not reach another host), to keep cookies (a session must not outlive or outrank the token), and to
-take anything but JSON for an answer: a login page with 200 is an error, never data (I4).
+take anything but JSON for an answer: a login page with 200 is an error, never data (I4). All Sources of a process that ask one server stand in one
+line, so that ten Syncs are no heavier for its users than one.
 """
 
 from __future__ import annotations
@@ -9,19 +10,21 @@ from __future__ import annotations
 import json
 import ssl
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, lru_cache
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
 
 import httpx
 
 from syncd import __version__, encode
-from syncd.clock import SECOND
+from syncd.clock import SECOND, Clock
 from syncd.errors import AccessError, SourceError, SyncdError, TaskError, TransientError, discreet
 from syncd.retry import Retry
 
@@ -32,6 +35,7 @@ _BRITTLE = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY, 
 _DENIED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _BUSY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 _SHOWN = 200  # characters of a server's own words in a message
+_POLL = 0.2  # seconds between looks at a stop request
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +75,101 @@ def _trust() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+class Limits(NamedTuple):
+    """What one Source may ask of a server: so many requests at a time, so many a second (None: any), `burst` seconds' worth of them at once."""
+
+    at_once: int
+    per_second: float | None = None
+    burst: float = 0.0
+
+
+class Gate:
+    """The line at one server: first come, first served; the smallest limits of all who stand there hold. May be used from several threads."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._limits: WeakKeyDictionary[object, Limits] = WeakKeyDictionary()
+        self._line: deque[object] = deque()
+        self._busy = 0
+        self._next = 0.0
+
+    def join(self, member: object, limits: Limits) -> None:
+        with self._changed:
+            self._limits[member] = limits
+
+    def leave(self, member: object) -> None:
+        with self._changed:
+            self._limits.pop(member, None)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """One request, from when it may begin until its answer is read. Raises Stopped."""
+        self._stand()
+        try:
+            if (wait := self._early()) > 0:
+                self._clock.wait(wait)
+            yield
+        finally:
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify_all()
+
+    def _stand(self) -> None:
+        ticket = object()
+        with self._changed:
+            self._line.append(ticket)
+            try:
+                while self._line[0] is not ticket or self._busy >= min((limits.at_once for limits in self._limits.values()), default=1):
+                    self._clock.wait(0)
+                    self._changed.wait(_POLL)
+                self._busy += 1
+            finally:
+                self._line.remove(ticket)
+                self._changed.notify_all()
+
+    def _early(self) -> float:
+        """Seconds until this request's place in the rate."""
+        with self._changed:
+            paces = [(1 / limits.per_second, limits.burst) for limits in self._limits.values() if limits.per_second]
+            if not paces:
+                return 0.0
+            pause, burst = max(paces)
+            now = self._clock.monotonic()
+            start = max(self._next, now - burst)
+            self._next = start + pause
+            return start - now
+
+
+@lru_cache(maxsize=1024)
+def _gate(origin: tuple[str, str, int | None], account: str, clock: Clock) -> Gate:  # noqa: ARG001 - they tell gates apart
+    return Gate(clock)
+
+
+_GATES = threading.Lock()  # a cache may make one thing twice
+
+
 class Http:
     """Requests to one server. `requests` counts every try. May be used from several threads."""
 
-    def __init__(self, url: str, retry: Retry, auth: Auth, explain: Callable[[str], str], *, timeout: float, concurrency: int) -> None:
-        """explain: what a person should do about a refusal, given the server's own words."""
+    def __init__(
+        self, url: str, retry: Retry, auth: Auth, explain: Callable[[str], str], clock: Clock, limits: Limits, *, timeout: float, account: str = ""
+    ) -> None:
+        """explain: what a person should do about a refusal, given the server's own words. account: whose limits these are; else the server's."""
         self._retry = retry
         self._auth = auth
         self._explain = explain
         self._lock = threading.Lock()
         self._base = httpx.URL(url.rstrip("/"))
+        self._origin = _origin(url)
+        with _GATES:
+            self._gate = _gate(self._origin, account, clock)  # type: ignore[arg-type]  # a Clock is told apart by identity
+        self._gate.join(self, limits)
         self._client = httpx.Client(
             base_url=self._base,
             verify=_trust(),
             timeout=httpx.Timeout(timeout, connect=CONNECT_TIMEOUT),
-            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+            limits=httpx.Limits(max_keepalive_connections=limits.at_once),
             headers={"User-Agent": f"syncd/{__version__}", "Accept": "application/json", "Accept-Encoding": "gzip", "Cache-Control": "no-cache"},
         )
         self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -150,7 +234,8 @@ class Http:
 
     def download(self, url: str, *, authorized: bool = False) -> Iterator[bytes]:
         """One try of a GET of any address, in pieces; nothing for 204. Redirects are followed; the key goes to this server's own origin alone, and
-        never behind a redirect. Raises TransientError for what may pass, TaskError for what this address will not give.
+        never behind a redirect. With the key it takes a turn in the server's line until it is read, so ask nothing else meanwhile; any other address
+        has no line. Raises TransientError for what may pass, TaskError for what this address will not give.
         """
         for _ in range(MOST_REDIRECTS):
             with self._lock:
@@ -158,9 +243,11 @@ class Http:
             where = f"GET {url.partition('?')[0]}"  # what follows may be a secret
             with _translated(where, bad_url=TaskError):
                 headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
-                if authorized and _origin(url) == _origin(str(self._base)):
+                line: AbstractContextManager[None] = nullcontext()
+                if authorized and _origin(url) == self._origin:
                     headers["Authorization"] = self._auth.header(self._post)
-                with self._exchange("GET", url, headers=headers) as response:
+                    line = self._gate.turn()
+                with line, self._exchange("GET", url, headers=headers) as response:
                     if not response.has_redirect_location:
                         yield from _pieces(response, where)
                         return
@@ -168,6 +255,7 @@ class Http:
         raise TaskError(f"{where}: redirected more than {MOST_REDIRECTS} times")
 
     def close(self) -> None:
+        self._gate.leave(self)
         self._client.close()
 
     def _authorized(self, method: str, path: str, limit: int | None = None, **options: Any) -> tuple[httpx.Response, bytes]:
@@ -180,7 +268,7 @@ class Http:
         with self._lock:
             self.requests += 1
         where, content = f"{method} {self._base}{path}", bytearray()
-        with _translated(where), self._exchange(method, path, **options) as response:
+        with self._gate.turn(), _translated(where), self._exchange(method, path, **options) as response:
             for part in response.iter_bytes():
                 content += part
                 if limit is not None and len(content) > limit:

@@ -24,7 +24,7 @@ from syncd.model import Collection, Gone
 from syncd.retry import Retry
 from syncd.sources import label_studio_api as api
 from syncd.sources.base import Batch, Selection, Who, selected
-from syncd.sources.http import Http
+from syncd.sources.http import Http, Limits
 from syncd.sources.label_studio_hooks import LabelStudioHooks
 from syncd.sources.label_studio_reading import Reading
 
@@ -45,7 +45,9 @@ class Config(Fields):
     labeled_only: bool = False
     """Only tasks with at least one annotation that was not skipped."""
     concurrency: int = Field(default=1, ge=1, le=32)
-    """Connections to the server. More than one helps only where several server processes run."""
+    """Requests to the server at a time, of all Syncs together. More than one helps only where several server processes run."""
+    max_requests_per_second: float | None = Field(default=None, gt=0, le=1000)
+    """Requests to the server a second, of all Syncs together. Default: as many as one after the other makes."""
     retry_for: Duration = 60.0
     """How long a failing request is tried again."""
     timeout: Duration = 180.0
@@ -70,7 +72,7 @@ def http_of(config: Config, clock: Clock) -> Http:
     secret = config.token.get_secret_value().strip()
     auth = api.PersonalToken(secret, clock) if secret.count(".") == 2 else api.LegacyToken(secret)  # noqa: PLR2004 - a JWT has three parts
     retry = Retry(clock, retry_for=config.retry_for, exhausted=SourceError)
-    return Http(config.url, retry, auth, api.explain, timeout=config.timeout, concurrency=config.concurrency)
+    return Http(config.url, retry, auth, api.explain, clock, Limits(config.concurrency, config.max_requests_per_second), timeout=config.timeout)
 
 
 class LabelStudio:

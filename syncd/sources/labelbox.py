@@ -28,7 +28,7 @@ from syncd.scratch import chunks
 from syncd.sources import labelbox_api as api
 from syncd.sources import labelbox_queries as queries
 from syncd.sources.base import Batch, Selection, Who, selected
-from syncd.sources.http import Http
+from syncd.sources.http import Http, Limits
 from syncd.sources.labelbox_export import Exports, Order, name_for
 from syncd.sources.labelbox_reading import Reading
 from syncd.sources.labelbox_rows import refused, row_of, told_id
@@ -77,9 +77,10 @@ def open(config: Config, select: Selection, clock: Clock) -> Labelbox:  # noqa: 
     key, parts = config.api_key.get_secret_value().strip(), urlsplit(config.url)
     retry = Retry(clock, retry_for=config.retry_for, exhausted=SourceError)
     origin = f"{parts.scheme}://{parts.netloc}"
-    http = Http(origin, retry, api.BearerKey(key), api.explain, timeout=config.timeout, concurrency=_CONNECTIONS)
-    budget = api.shared_budget(config.url, sha256(key.encode()).digest(), config.requests_per_minute, clock)  # type: ignore[arg-type]  # by identity
-    talk = api.Api(http, retry, budget, parts.path)
+    limits = Limits(_CONNECTIONS, config.requests_per_minute / 60, burst=6.0)  # evenly, but for a tenth of a minute's at once
+    account = sha256(key.encode()).hexdigest()
+    http = Http(origin, retry, api.BearerKey(key), api.explain, clock, limits, timeout=config.timeout, account=account)
+    talk = api.Api(http, retry, parts.path)
     return Labelbox(config, talk, Exports(talk, clock, config.export_timeout), select or {"projects": ("*",)})
 
 

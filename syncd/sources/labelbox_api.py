@@ -3,21 +3,19 @@
 Knows nothing of Checkpoints. No live Labelbox was ever asked: what is said here comes from its SDK, 7.17.0, and its documents. Rules:
 - An answer that has another shape than the SDK expects is an error, never an absence (I4).
 - Errors are told by `extensions.code`, not by status. Only RESOURCE_NOT_FOUND says that something is not there; a refusal never does.
-- Every try takes its turn in the budget, which all Sources of one key share. Signed URLs belong to another server and cost nothing.
+- Every try takes its turn in the line, which all Sources of one key share. Signed URLs belong to another server and cost nothing.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple, TypeVar, cast
 
 from syncd import __version__, encode
-from syncd.clock import Clock, parse_time
+from syncd.clock import parse_time
 from syncd.errors import AccessError, SourceError, TransientError, discreet
 from syncd.model import Collection
 from syncd.retry import Retry
@@ -67,32 +65,6 @@ def explain(detail: str) -> str:
     return "the key is refused: create one in Labelbox (Workspace settings, API), and check that url is the server it belongs to"
 
 
-class Budget:
-    """Requests per minute, spread evenly but for a tenth of them at once. May be used from several threads."""
-
-    def __init__(self, per_minute: int, clock: Clock) -> None:
-        self._clock = clock
-        self._pause = 60.0 / per_minute
-        self._burst = 6.0  # seconds' worth
-        self._next = 0.0
-        self._lock = threading.Lock()
-
-    def take(self) -> None:
-        """Wait for a turn."""
-        with self._lock:
-            now = self._clock.monotonic()
-            self._next = max(self._next, now - self._burst) + self._pause
-            wait = self._next - now
-        if wait > 0:
-            self._clock.wait(wait)
-
-
-@lru_cache(maxsize=64)
-def shared_budget(url: str, key: bytes, per_minute: int, clock: Clock) -> Budget:  # noqa: ARG001 - url and key tell budgets apart
-    """The one Budget of all Sources with this key (a digest of it) at this address."""
-    return Budget(per_minute, clock)
-
-
 class Probe(NamedTuple):
     """What one look shows of a Collection; None where it does not say. rows, labels: how many it has; activity: when somebody last worked on it,
     microseconds; mark: changes with what else it shows; asked_at: a moment of the server's clock before the look.
@@ -108,8 +80,8 @@ class Probe(NamedTuple):
 class Api:
     """The questions a backup asks, all of them reading but for exports (see `labelbox_export`)."""
 
-    def __init__(self, http: Http, retry: Retry, budget: Budget, path: str) -> None:
-        self._http, self._retry, self._budget, self.failed = http, retry, budget, retry.failed
+    def __init__(self, http: Http, retry: Retry, path: str) -> None:
+        self._http, self._retry, self.failed = http, retry, retry.failed
         self._path = path
         self._user = ""
 
@@ -127,7 +99,6 @@ class Api:
     def once(self, query: str, **variables: object) -> tuple[Object, Answer]:
         """One try of a question: its data. Raises TransientError, NotFoundError, SourceError, AccessError."""
         path = self._path.replace("/graphql", "/_gql") if query in queries.EXPERIMENTAL else self._path
-        self._budget.take()
         answer = self._http.ask(path, {"query": query, "variables": variables}, {"X-User-Agent": f"syncd {__version__}"}, _fault)
         return part(mapping(answer.body, "the answer"), "data"), answer
 
@@ -141,12 +112,7 @@ class Api:
 
     def file(self, url: str) -> bytes:
         """A file that belongs to a row, with the key if it is Labelbox' own; empty when there is none. Raises TaskError, SourceError."""
-
-        def attempt() -> bytes:
-            self._budget.take()
-            return b"".join(self._http.download(url, authorized=True))
-
-        return self.retried(attempt)
+        return self.retried(lambda: b"".join(self._http.download(url, authorized=True)))
 
     def user(self) -> str:
         """The id of the key's owner: what it started is listed there."""

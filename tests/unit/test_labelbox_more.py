@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from syncd.errors import SourceError, Stopped
 from syncd.model import Gone, Kind, Status
 from syncd.sources import labelbox, labelbox_api, labelbox_export, labelbox_queries
-from syncd.sources.labelbox_api import Budget
 from syncd.sources.labelbox_reading import LAG, _Counted
 from syncd.sources.labelbox_scope import Filters
 from tests.fakes import labelbox_faults as faults
@@ -125,17 +124,6 @@ def test_the_budget_keeps_below_what_the_server_allows(stage: Stage) -> None:
     for _ in range(3):
         assert stage.run(later=1).status is Status.OK
     assert [call for call in stage.box.log if call.status == 429] == []
-
-
-def test_a_budget_lets_a_tenth_go_at_once_and_spreads_the_rest() -> None:
-    clock = TestClock()
-    budget = Budget(600, clock)
-    taken = []
-    for _ in range(660):
-        budget.take()
-        taken.append(clock.monotonic())
-    assert taken[59] - taken[0] < 1
-    assert 59 < taken[-1] - taken[0] < 62
 
 
 def test_a_counter_that_is_off_is_believed_after_longer_than_any_index_lags() -> None:

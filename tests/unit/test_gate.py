@@ -1,0 +1,160 @@
+"""The line at one server: how many requests it sees at a time and a second, whoever asks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from syncd.clock import SystemClock
+from syncd.errors import SourceError, Stopped
+from syncd.retry import Retry
+from syncd.sources import label_studio
+from syncd.sources.http import Gate, Http, Limits
+from syncd.sources.label_studio_api import LegacyToken, explain
+from tests.fakes.follower import Follower
+from tests.fakes.label_studio import Reply, Request, StandIn
+from tests.fakes.rig import TestClock
+
+
+class Door:
+    """Counts who is inside a stand-in at a time; each stays for a moment."""
+
+    def __init__(self, studio: StandIn, stay: float = 0.01) -> None:
+        self._lock, self._stay, self._answer = threading.Lock(), stay, studio.answer
+        self.inside = self.most = self.seen = 0
+        studio.answer = self.passing  # type: ignore[method-assign]  # before it takes its own lock
+
+    def passing(self, request: Request) -> Reply:
+        with self._lock:
+            self.inside += 1
+            self.seen += 1
+            self.most = max(self.most, self.inside)
+        time.sleep(self._stay)
+        with self._lock:
+            self.inside -= 1
+        return self._answer(request)
+
+
+@pytest.fixture
+def studio() -> Iterator[StandIn]:
+    with StandIn() as studio:
+        yield studio
+
+
+def config(studio: StandIn, **fields: object) -> label_studio.Config:
+    return label_studio.Config.model_validate({"type": "label_studio", "url": studio.url, "token": studio.token} | fields)
+
+
+@pytest.mark.parametrize(("concurrencies", "most"), [((1,), 1), ((3,), 3), ((4, 2), 2)])
+def test_ten_syncs_of_one_server_ask_no_more_at_a_time_than_the_smallest_of_them_allows(
+    concurrencies: tuple[int, ...], most: int, studio: StandIn, tmp_path: Path
+) -> None:
+    projects = [studio.project(f"Project {n}") for n in range(10)]
+    for project in projects:
+        project.add([{"data": {"text": str(n)}} for n in range(25)])
+    door, clock = Door(studio), SystemClock()
+    with ExitStack() as stack:
+        sources = [label_studio.open(config(studio, concurrency=concurrencies[n % len(concurrencies)]), {}, clock) for n in range(10)]
+        followers = []
+        for project, source in zip(projects, sources, strict=True):
+            stack.callback(source.close)
+            (collection,) = [found for found in source.collections() if found.id == str(project.id)]
+            followers.append(Follower(source, tmp_path / str(project.id), collection))
+            stack.callback(followers[-1].close)
+        with ThreadPoolExecutor(10) as pool:
+            assert [len(seen.tasks) for seen in pool.map(lambda follower: follower.run(), followers)] == [25] * 10
+    assert door.most == most
+
+
+def test_a_source_that_was_closed_limits_nobody(studio: StandIn) -> None:
+    clock = SystemClock()
+    label_studio.open(config(studio, concurrency=1), {}, clock).close()
+    door = Door(studio, stay=0.05)
+    source = label_studio.open(config(studio, concurrency=3), {}, clock)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: source.collections(), range(3)))
+    source.close()
+    assert door.most > 1
+
+
+def test_requests_a_second_are_those_of_all_together(studio: StandIn) -> None:
+    clock = TestClock()
+    sources = [label_studio.open(config(studio, max_requests_per_second=rate), {}, clock) for rate in (5.0, 2.0)]
+    begun = clock.micros
+    for n in range(21):
+        sources[n % 2].whoami()
+    for source in sources:
+        source.close()
+    assert 9.5e6 < clock.micros - begun < 10.5e6
+
+
+def test_a_burst_goes_at_once_and_the_rest_is_spread() -> None:
+    clock = TestClock()
+    gate = Gate(clock)
+    member = object.__new__(Http)
+    gate.join(member, Limits(4, 10.0, burst=6.0))
+    taken = []
+    for _ in range(660):
+        with gate.turn():
+            taken.append(clock.monotonic())
+    assert taken[59] - taken[0] < 1
+    assert 59 < taken[-1] - taken[0] < 62
+
+
+def test_whoever_came_first_goes_first() -> None:
+    gate, order = Gate(SystemClock()), list[int]()
+    done = threading.Event()
+
+    def come(number: int) -> None:
+        with gate.turn():
+            order.append(number)
+
+    threads = [threading.Thread(target=come, args=(n,)) for n in range(8)]
+    with gate.turn():
+        for number, thread in enumerate(threads):
+            thread.start()
+            while len(gate._line) <= number:
+                done.wait(0.001)
+    for thread in threads:
+        thread.join(10)
+    assert order == list(range(8))
+
+
+def test_a_stop_interrupts_the_wait_and_leaves_the_line() -> None:
+    clock = SystemClock()
+    gate = Gate(clock)
+    with gate.turn(), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(lambda: gate.turn().__enter__())
+        while not gate._line:
+            time.sleep(0.001)
+        clock.stop.set()
+        with pytest.raises(Stopped):
+            waiting.result(10)
+    assert (gate._busy, len(gate._line)) == (0, 0)
+
+
+def test_a_request_that_fails_gives_its_turn_back(studio: StandIn) -> None:
+    clock = TestClock()
+    studio.instead = lambda _: Reply(404, b"nothing")
+    source = label_studio.open(config(studio), {}, clock)
+    for _ in range(3):
+        with pytest.raises(SourceError):
+            source.whoami()
+    source.close()
+
+
+def test_the_wait_in_line_is_no_time_of_the_server(studio: StandIn) -> None:
+    clock = SystemClock()
+    retry = Retry(clock, retry_for=5, exhausted=SourceError)
+    http = Http(studio.url, retry, LegacyToken(studio.token), explain, clock, Limits(1), timeout=0.2)
+    door = Door(studio, stay=0.1)  # a third in line waits longer than the server may be silent
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: http.get("/api/current-user/whoami"), range(4)))
+    http.close()
+    assert (door.seen, {answer.status for answer in answers}) == (4, {200})
