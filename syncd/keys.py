@@ -20,6 +20,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from syncd.clock import format_date, format_time, parse_time
@@ -37,8 +38,6 @@ _UNSAFE = re.compile(
     re.ASCII | re.IGNORECASE | re.VERBOSE,
 )
 _SHORTENED = re.compile(r"(?![._ ])[\w.@=, %~-]{100}~~[0-9a-f]{64}", re.ASCII)
-_TRASHED = re.compile(r"\d{4}-\d\d-\d\d/[^/]+\.[0-9a-f]{12}\.json")
-_HISTORIED = re.compile(r"([^/]+)/(\d{8}T\d{6}\.\d{6}Z)(?:\.json|/([^/]+))")
 _COMPACT = str.maketrans("", "", "-:")
 _FIELD = re.compile(r"\{[^{}]*\}")
 _LITERAL = re.compile(r"[A-Za-z0-9._@=,/-]*")
@@ -68,22 +67,16 @@ def decode(part: str) -> str:
     return unquote(part.partition("~")[0], errors="surrogatepass")
 
 
-@dataclass(frozen=True, slots=True)
-class Trashed:
-    """What the key of a file in the trash says: ids, and the day (`YYYY-MM-DD`) it came there."""
+class Named(NamedTuple):
+    """Whose file stands at a key. task None: the Collection's settings; home: the key of its own place; where: `trash`, `history`, or empty: it is at
+    home; at: when it came to the trash (the beginning of that day), or when another one took its place (microseconds).
+    """
 
     project: str
-    task: str
-    day: str
-
-
-@dataclass(frozen=True, slots=True)
-class Historied:
-    """What the key of an earlier TaskFile says: ids, and when another one took its place (microseconds)."""
-
-    project: str
-    task: str
-    at: int
+    task: str | None
+    home: str
+    where: str = ""
+    at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +115,9 @@ class Layout:
         """`<project>/_project.json`."""
         return f"{self.folder(project)}_project.json"
 
-    def trash(self, project: str, task: str, digest: bytes, at: int) -> str:
-        """`<project>/_trash/<date>/<task>.<12 hex>.json`; `at` in microseconds, the UTC date of the deletion."""
-        return f"{self.folder(project)}_trash/{format_date(at)}/{encode(task)}.{digest.hex()[:12]}.json"
-
-    def trash_settings(self, project: str, digest: bytes, at: int) -> str:
-        """`<project>/_trash/<date>/_project.<12 hex>.json`."""
-        return f"{self.folder(project)}_trash/{format_date(at)}/_project.{digest.hex()[:12]}.json"
+    def trash(self, project: str, task: str | None, digest: bytes, at: int) -> str:
+        """`<project>/_trash/<date>/<task>.<12 hex>.json`, of settings `_project...`; `at` in microseconds, the UTC date of the deletion."""
+        return f"{self.folder(project)}_trash/{format_date(at)}/{'_project' if task is None else encode(task)}.{digest.hex()[:12]}.json"
 
     def history(self, project: str, task: str, at: int) -> str:
         """`<project>/_history/<task>/<time>.json`, a side file's `.../<time>/<name>`; the time it was replaced, as `20261120T120000.000000Z`."""
@@ -139,55 +128,42 @@ class Layout:
         """The folder, ending in `/`, of all that `history` gives for this task and its side files."""
         return f"{self.folder(project)}_history/{encode(task.partition(SIDE)[0])}/"
 
-    def ids(self, key: str) -> tuple[str, str | None] | None:
-        """The Collection and the task whose file stands at this key; task None: the Collection's settings. None for a key that syncd never writes for
-        them, and for one with a shortened id.
-        """
-        return None if "~~" in key else self.named(key)
-
-    def named(self, key: str) -> tuple[str, str | None] | None:
-        """The same, a shortened id as the key shows it."""
-        if key.endswith("/_project.json"):
-            project = self._project(key.removesuffix("/_project.json"))
-            return None if project is None else (project, None)
-        before, _, rest = self.template.partition("{project}")
-        between, _, after = (re.escape(part) for part in rest.removesuffix(".json").partition("{task}"))
-        kinds = "|".join(KINDS)
-        parts = re.fullmatch(rf"{re.escape(before)}((?:(?:{kinds})/)?([^/]+)){between}([^/]+){after}(?:\.json|/([^/]+))", key)
-        if parts is None or not all(map(_ours, filter(None, parts.group(2, 3, 4)))):
+    def named(self, key: str) -> Named | None:
+        """Whose file it is, a shortened id as the key shows it; None for a key that syncd never writes for any."""
+        found = _pattern(self.template).fullmatch(key)
+        if found is None:
             return None
-        return _plain(parts[1]), decode(parts[3]) + (SIDE + decode(parts[4]) if parts[4] else "")
-
-    def trashed(self, key: str) -> Trashed | None:
-        """What a key in some Collection's trash stands for; None for any other key."""
-        folder, found, rest = key.partition("/_trash/")
-        day, _, name = rest.partition("/")
-        task = name.rsplit(".", 2)[0]
-        if not found or not _TRASHED.fullmatch(rest) or (project := self._project(folder)) is None or not (task == "_project" or _ours(task)):
-            return None
-        return Trashed(project, decode(task), day)
-
-    def historied(self, key: str) -> Historied | None:
-        """What the key of an earlier TaskFile stands for; None for any other key."""
-        folder, found, rest = key.partition("/_history/")
-        parts = _HISTORIED.fullmatch(rest)
-        if not found or parts is None or (project := self._project(folder)) is None or not all(map(_ours, filter(None, parts.group(1, 3)))):
+        part = found.groupdict("")
+        task, side, when = part["task"] or part["gone"] or part["past"], part["side"] or part["beside"], part["day"] or part["time"]
+        if not all(map(_ours, filter(None, (part["id"], task, side)))):
             return None
         try:
-            at = parse_time(parts[2])
+            at = parse_time(when) if when else 0
         except ValueError:
             return None
-        return Historied(project, decode(parts[1]) + (SIDE + decode(parts[3]) if parts[3] else ""), at)
+        owner, both, name = decode(task).partition(SIDE)
+        if both:  # the trash has them in one part
+            task, side = encode(owner), encode(name)
+        id_ = decode(task) + (SIDE + decode(side) if side else "") if task else None
+        home = part["folder"] + (self.template.partition("{project}")[2].partition("/")[2].replace("{task}", task) if task else "_project.json")
+        home = f"{home.removesuffix('.json')}/{side}" if side else home
+        return Named(part["kind"] + decode(part["id"]), id_, home, "trash" if part["day"] else "history" if when else "", at)
 
-    def _project(self, folder: str) -> str | None:
-        """The Collection that this folder, without its last slash, belongs to."""
-        before, _, after = self.template.partition("{project}")
-        after = after.partition("/")[0]
-        if not folder.startswith(before) or not folder.endswith(after):
-            return None
-        project = folder[len(before) : len(folder) - len(after)]
-        kind, _, id_ = project.rpartition("/")
-        return _plain(project) if id_ and kind in {"", *KINDS} and _ours(id_) else None
+
+@lru_cache
+def _pattern(template: str) -> re.Pattern[str]:
+    """Of every key of a Layout."""
+    before, _, rest = template.removesuffix(".json").partition("{project}")
+    between, _, after = rest.partition("{task}")
+    before, end, inner, after = map(re.escape, (before, *between.split("/", 1), after))
+    return re.compile(
+        rf"""(?P<folder>{before}(?P<kind>(?:(?:{"|".join(KINDS)})/)?)(?P<id>[^/]+){end}/)
+        (?: _project\.json
+        | _trash/(?P<day>[12]\d{{3}}-\d\d-\d\d)/(?:_project|(?P<gone>[^/]+))\.[0-9a-f]{{12}}\.json
+        | _history/(?P<past>[^/]+)/(?P<time>\d{{8}}T\d{{6}}\.\d{{6}}Z)(?:\.json|/(?P<beside>[^/]+))
+        | {inner}(?P<task>[^/]+){after}(?:\.json|/(?P<side>[^/]+)) )""",
+        re.ASCII | re.VERBOSE,
+    )
 
 
 def is_side(task: str) -> bool:
@@ -209,11 +185,6 @@ def kind_of(collection: str) -> str:
 def _folder(project: str) -> str:
     kind = kind_of(project)
     return f"{kind}/{encode(project[len(kind) + 1 :])}" if kind else encode(project)
-
-
-def _plain(folder: str) -> str:
-    kind, inner, id_ = folder.rpartition("/")
-    return kind + inner + decode(id_)
 
 
 def _ours(part: str) -> bool:

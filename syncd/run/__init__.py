@@ -209,7 +209,7 @@ def _back_up(run: _Run, collection: Collection, state: CollectionState | None) -
     job = run.job
     if state is not None and state.collection.created_at != collection.created_at and state.settings:
         run.place.claim()
-        rescue(job, job.layout.settings(collection.id), state.settings, job.layout.trash_settings(collection.id, state.settings, job.clock.now()))
+        rescue(job, job.layout.settings(collection.id), state.settings, job.layout.trash(collection.id, None, state.settings, job.clock.now()))
     state = start(collection, state)
     before = job.checkpoint.size(job.name, collection.id)
     cursor = state.cursor

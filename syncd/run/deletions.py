@@ -94,7 +94,7 @@ class Remover:
         key, now = self._layout.settings(project), self._job.clock.now()
         if settings and self._job.rules.on_delete != "keep":
             self._place.claim()
-            in_trash = self._job.rules.on_delete == "trash" and self._keep((key, self._layout.trash_settings(project, settings, now)))
+            in_trash = self._job.rules.on_delete == "trash" and self._keep((key, self._layout.trash(project, None, settings, now)))
             self._job.target.delete([key])
             self._job.target.flush()
             event = Event(Op.TRASH if in_trash else Op.DELETE, Why.DELETED, project, None, settings, 0, now)

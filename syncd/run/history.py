@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from syncd import encode
 from syncd.clock import SECOND
 from syncd.config.shape import History
-from syncd.keys import SIDE, Historied
+from syncd.keys import SIDE
 from syncd.model import Stat
 from syncd.run.job import Job
 from syncd.targets.base import Finding, Sign
@@ -60,7 +60,7 @@ class Keeper:
     def _newest(self, project: str, task: str) -> Stat | None:
         folder, layout = self._layout.histories(project, task), self._layout
         stats = [stat for page in self._job.target.list(folder) for stat in page]
-        own = {found.at: stat for stat in stats if (found := layout.historied(stat.key)) and layout.history(project, task, found.at) == stat.key}
+        own = {found.at: stat for stat in stats if (found := layout.named(stat.key)) and layout.history(project, task, found.at) == stat.key}
         return own[max(own)] if own else None
 
 
@@ -77,14 +77,14 @@ def surplus(job: Job, listed: Iterable[str]) -> Iterator[str]:
     rules, layout, now = job.rules.history, job.layout, job.clock.now()
     if rules is None or rules.bucket:
         return
-    versions = ((key, found) for key in listed if (found := layout.historied(key)) is not None)
-    for _, group in groupby(versions, key=lambda version: (version[1].project, version[1].task.partition(SIDE)[0])):
-        of_file: dict[str, list[tuple[str, Historied]]] = {}
+    versions = ((key, found) for key in listed if (found := layout.named(key)) is not None and found.where == "history")
+    for _, group in groupby(versions, key=lambda version: (version[1].project, (version[1].task or "").partition(SIDE)[0])):
+        of_file: dict[str | None, list[tuple[str, int]]] = {}
         for key, found in group:
-            of_file.setdefault(found.task, []).append((key, found))
+            of_file.setdefault(found.task, []).append((key, found.at))
         for same in of_file.values():
-            gone = set(unkept([found.at for _, found in same], rules, now))
-            yield from (key for key, found in same if found.at in gone)
+            gone = set(unkept([at for _, at in same], rules, now))
+            yield from (key for key, at in same if at in gone)
 
 
 def unkept(moments: Sequence[int], rules: History, now: int) -> list[int]:

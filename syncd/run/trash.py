@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
 
 from syncd.clock import SECOND, format_date
-from syncd.keys import Trashed
 from syncd.run.history import surplus
 from syncd.run.job import Job
-from syncd.scratch import chunks
+
+_DAY = 86400 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +32,10 @@ def list_trash(job: Job) -> Iterator[TrashItem]:
     """Everything in this Sync's trash, as the Target lists it; touches nothing."""
     for page in job.target.list(""):
         for stat in page:
-            trashed = job.layout.trashed(stat.key)
-            if trashed is not None:
-                yield TrashItem(trashed.project, trashed.task, stat.key, stat.size, trashed.day, _expires(job, trashed))
+            found = job.layout.named(stat.key)
+            if found is not None and found.where == "trash":
+                days = format_date(found.at), format_date(found.at + _retention(job))
+                yield TrashItem(found.project, "_project" if found.task is None else found.task, stat.key, stat.size, *days)
 
 
 def outlived(job: Job, listed: Callable[[], Iterable[str]]) -> Iterator[str]:
@@ -46,18 +46,12 @@ def outlived(job: Job, listed: Callable[[], Iterable[str]]) -> Iterator[str]:
     yield from surplus(job, listed())
 
 
-def remove(job: Job, keys: Iterable[str]) -> None:
-    """Delete them, many at a time. The place must be claimed."""
-    for chunk in chunks(keys):
-        job.target.delete(chunk)
-
-
 def _expired(job: Job, listed: Iterable[str]) -> Iterator[str]:
-    today, layout = format_date(job.clock.now()), job.layout
-    at_once = not job.rules.trash_retention  # a key tells only the day, and no retention is over at any hour of it
-    return (key for key in listed if (trashed := layout.trashed(key)) is not None and (at_once or _expires(job, trashed) < today))
+    retention = _retention(job)
+    over = job.clock.now() - (retention + _DAY if retention else 0)  # a key tells only the day
+    return (key for key in listed if (found := job.layout.named(key)) is not None and found.where == "trash" and found.at <= over)
 
 
-def _expires(job: Job, trashed: Trashed) -> str:
-    days = -(-int(job.rules.trash_retention * SECOND) // (86400 * SECOND))  # begun days count whole: never too early
-    return (date.fromisoformat(trashed.day) + timedelta(days=days)).isoformat()
+def _retention(job: Job) -> int:
+    """Microseconds; begun days count whole: never too early."""
+    return -(-int(job.rules.trash_retention * SECOND) // _DAY) * _DAY

@@ -6,8 +6,7 @@ they were put, else in the history, else in the trash. What stood and can't be f
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,12 +17,12 @@ from typing import NamedTuple
 from syncd import encode, keys
 from syncd.clock import Clock, format_time
 from syncd.errors import SyncdError, TaskError
-from syncd.keys import Layout
+from syncd.keys import Layout, Named
 from syncd.scratch import Scratch
 from syncd.sources import rows
 from syncd.sources.base import selected
 from syncd.targets.base import Target
-from syncd.upkeep.changes import changes
+from syncd.upkeep.changes import Line, changes
 
 _GONE, _UNTOLD = "-", "?"
 _AHEAD = 4  # files read ahead for each thread
@@ -57,21 +56,21 @@ class Found(NamedTuple):
 
 def find(target: Target, layout: Layout, clock: Clock, question: Question) -> Iterator[Found]:
     """Every wanted file, project by project: its settings first, then its tasks by id. Raises SyncdError when nothing is there, TargetError."""
-    with closing(_listed(target, layout, clock, question)) as listed, ThreadPoolExecutor(target.concurrency, "syncd-restore") as pool:
-        fetch = _Fetch(target, layout, question.at)
+    with closing(_files(target, layout, clock, question)) as files, ThreadPoolExecutor(target.concurrency, "syncd-restore") as pool:
+        fetch = partial(_fetch, target, layout, question.at)
         known, hit = list[str](), False
-        wanted = {part if "~~" in (part := keys.encode(task)) else task for task in question.tasks}
+        wanted = {keys.decode(keys.encode(task)) for task in question.tasks}  # as keys show them
+        projects = [named.project for project in question.projects if (named := layout.named(layout.settings(project)))]
         missing = set(wanted)
-        files = (_File.unpack(layout, value) for _, value in listed.items())
         for project, group in groupby(files, lambda file: file.project):
             rest = iter(group)
             first, second = next(rest), next(rest, None)
-            if first.digest == _UNTOLD and first.task is None and second is None:  # settings of a project that came later
-                continue
+            if second is None and first.task is None and (first.digest == _UNTOLD or (question.trashed and first.places == [first.key])):
+                continue  # the project came later, or has nothing in the trash
             settings = fetch(first) if first.task is None else None
             title = str(settings.body.get("title") or settings.body.get("name") or "") if settings else ""
             known.append(f"{project} ({title})" if title else project)
-            if not selected(question.projects or None, project, title):
+            if not selected(projects or None, project, title):
                 continue
             hit = True
             if settings:
@@ -97,168 +96,115 @@ def _moment(question: Question) -> str:
 
 
 class _File(NamedTuple):
-    """key: where it belongs; digest: hex, as far as known, `?` when the feed says too little; places: keys its bytes may be at."""
+    """key: where it belongs; places: keys its bytes may be at, the likeliest first; digest: hex, `?` when the feed says too little, else empty."""
 
     project: str
     task: str | None
     key: str
-    digest: str
     places: Sequence[str]
+    digest: str = ""
 
     @property
     def owner(self) -> str:
         """The task that it is, or stands beside."""
         return (self.task or "").partition(keys.SIDE)[0]
 
-    @staticmethod
-    def pack(key: str, digest: str, places: Iterable[str] = ()) -> bytes:
-        return "\n".join((key, digest, *places)).encode("utf-8", "surrogatepass")
 
-    @classmethod
-    def unpack(cls, layout: Layout, value: bytes) -> _File:
-        key, digest, *places = value.decode("utf-8", "surrogatepass").split("\n")
-        project, task = layout.named(key) or ("", "")
-        return cls(project, task, key, digest, places)
-
-
-def _rank(project: str, task: str | None) -> str:
-    """Settings first, numbers by their value."""
-    return f"{project}\0" if task is None else f"{project}\0{min(len(task), 9999):04}{task}"
-
-
-def _listed(target: Target, layout: Layout, clock: Clock, question: Question) -> Scratch:
-    found = Scratch()
-    if question.trashed:
-        _trashed(target, layout, found)
-    elif question.at is not None:
-        _then(target, layout, clock, question.at, found)
-    else:
+def _files(target: Target, layout: Layout, clock: Clock, question: Question) -> Generator[_File]:
+    """All that may be wanted, project by project: settings first, then tasks by id."""
+    with closing(Scratch()) as listed, closing(Scratch()) as told, closing(Scratch()) as copies:
+        if question.at is not None:
+            _replay(changes(target, clock), layout, question.at, told)
+            listed.put(_row(named, key) for key, _ in told.items() if (named := layout.named(key)))  # it may stand nowhere any more
         for page in target.list(""):
-            names = ((stat.key, layout.named(stat.key)) for stat in page)
-            found.put((_rank(*ids), _File.pack(key, "", [key])) for key, ids in names if ids)
-    return found
+            names = [(stat.key, named) for stat in page if (named := layout.named(stat.key))]
+            listed.put(_row(named, key) for key, named in names)
+            copies.put((key[-17:-5], key.encode()) for key, named in names if named.where == "trash")
+        found = ((named, key.decode()) for _, key in listed.items() if (named := layout.named(key.decode())))
+        for _, places in groupby(found, key=lambda each: each[0].home):
+            if file := _wanted(list(places), question, told, copies):
+                yield file
 
 
-def _then(target: Target, layout: Layout, clock: Clock, at: int, found: Scratch) -> None:
-    """Replay the change feeds up to that time. What only later lines tell of, and not as new, stood before as nobody knows what."""
-    until, marks = format_time(at), Scratch()
-    for line in changes(target, clock):
+def _wanted(places: Sequence[tuple[Named, str]], question: Question, told: Scratch, copies: Scratch) -> _File | None:
+    """The file that has these places, if it is asked for. copies: the key of one with each digest, as far as names in the trash tell it."""
+    (project, task, home, *_), at = places[0][0], question.at
+    stands = any(not named.where for named, _ in places)
+    if question.trashed:
+        day = max((named.at for named, _ in places if named.where == "trash"), default=0)
+        newest = [key for named, key in places if (named.where, named.at) == ("trash", day)]
+        return _File(project, task, home, [home, *newest] if task is None else newest) if newest or task is None else None
+    if at is None:
+        return _File(project, task, home, [home]) if stands else None
+    digest = told.get([home]).get(home, _UNTOLD.encode()).decode()
+    if not stands or digest == _GONE:
+        return None
+    # each was copied to the history when it was replaced: the first after that time is most likely, then its neighbours
+    past = sorted((named.at <= at, abs(named.at - at), key) for named, key in places if named.where == "history")
+    others = [*(key for *_, key in past), *(key.decode() for key in copies.get([digest[:12]]).values())]
+    return _File(project, task, home, [home, *others], digest)
+
+
+def _row(named: Named, key: str) -> tuple[str, bytes]:
+    """Settings first, numbers by their value."""
+    rank = "" if named.task is None else f"{min(len(named.task), 9999):04}{named.task}"
+    return f"{named.project}\0{rank}\0\0{key}", key.encode()
+
+
+def _replay(lines: Iterable[Line], layout: Layout, at: int, told: Scratch) -> None:
+    """What stood then, by key. What only later lines tell of, and not as new, stood before as nobody knows what."""
+    until = format_time(at)
+    for line in lines:
         key, op = str(line.get("key")), line.get("op")
-        if layout.named(key) is None:
+        if (named := layout.named(key)) is None or named.where:
             continue
         if str(line.get("at")) > until:
-            marks.add({key: (_GONE if line.get("why") == "new" else _UNTOLD).encode()})
+            told.add({key: (_GONE if line.get("why") == "new" else _UNTOLD).encode()})
         elif op != "keep":
-            marks.put([(key, str(line.get("digest")).encode() if op == "put" else _GONE.encode())])
-    for page in target.list(""):  # what no line tells of came otherwise, somewhen
-        marks.add({stat.key: _UNTOLD.encode() for stat in page if layout.named(stat.key)})
-    held = ((key, value.decode()) for key, value in marks.items())
-    found.put((_rank(*ids), _File.pack(key, digest, [key])) for key, digest in held if digest != _GONE and (ids := layout.named(key)))
+            told.put([(key, str(line.get("digest") if op == "put" else _GONE).encode())])
 
 
-def _trashed(target: Target, layout: Layout, found: Scratch) -> None:
-    """The newest copies of each task, and the settings of its project."""
-    for page in target.list(""):
-        for key in (stat.key for stat in page):
-            if (trashed := layout.trashed(key)) is None:
-                continue
-            folder, _, rest = key.partition("/_trash/")  # as it is written, since ids may be shortened there
-            found.add({_rank(trashed.project, None): _File.pack(f"{folder}/_project.json", "")})
-            home = f"{folder}/{_home(layout, rest.rpartition('/')[2].rsplit('.', 2)[0])}"
-            rank = _rank(trashed.project, None if home.endswith("/_project.json") else trashed.task)
-            held = found.get([rank]).get(rank)
-            others = _File.unpack(layout, held).places if held else ()
-            day = max((copy.day for place in others if (copy := layout.trashed(place))), default="")
-            if day <= trashed.day:
-                found.put([(rank, _File.pack(home, "", [*(others if day == trashed.day else ()), key]))])
-
-
-def _home(layout: Layout, part: str) -> str:
-    """Where, in the folder of its project, the file with this name in the trash belongs."""
-    if part == "_project":
-        return "_project.json"
-    owner, side, name = keys.decode(part).partition(keys.SIDE)
-    path = layout.template.partition("{project}")[2].partition("/")[2].replace("{task}", keys.encode(owner) if side else part)
-    return f"{path.removesuffix('.json')}/{keys.encode(name)}" if side else path
-
-
-class _Fetch:
+def _fetch(target: Target, layout: Layout, at: int | None, file: _File) -> Found:
     """The bytes of a file, wherever they are; may be called from many threads."""
+    found = partial(Found, file.project, file.task, file.key)
+    try:
+        if (data := _bytes(target, file)) is not None:
+            _check(layout, file, data)
+            return found(data)
+        why = f"the change feed doesn't tell what it was at {format_time(at or 0)}"
+        if file.digest != _UNTOLD:
+            why = f"its bytes of {format_time(at or 0)} (sha256 {file.digest[:12]}...) are kept nowhere" if file.digest else "it vanished"
+        present = target.get(file.key) if file.task is None else None  # better other settings than none; said by name
+        return found(present, f"{why}; given as it is now" if present else why)
+    except TaskError as error:
+        return found(None, str(error))
 
-    def __init__(self, target: Target, layout: Layout, at: int | None) -> None:
-        self._target, self._layout, self._at = target, layout, at
-        self._lock = threading.Lock()
-        self._trash: dict[str, Scratch] = {}
 
-    def __call__(self, file: _File) -> Found:
-        found = partial(Found, file.project, file.task, file.key)
-        try:
-            data = self._told(file) if file.digest else self._newest(file)
-            if data is not None:
-                self._check(file, data)
-                return found(data)
-            why = f"the change feed doesn't tell what it was at {format_time(self._at or 0)}"
-            if file.digest != _UNTOLD:
-                why = f"its bytes of {format_time(self._at or 0)} (sha256 {file.digest[:12]}...) are kept nowhere" if file.digest else "it vanished"
-            present = self._target.get(file.key) if file.task is None else None  # better other settings than none; said by name
-            return found(present, f"{why}; given as it is now" if present else why)
-        except TaskError as error:
-            return found(None, str(error))
+def _bytes(target: Target, file: _File) -> bytes | None:
+    """Those with its digest. Where none is known: as it stands, else of all that came to the trash on one day what has the last activity."""
+    copies = []
+    for place in file.places if file.digest != _UNTOLD else ():
+        data = target.get(place)
+        digest = "" if data is None else encode.digest(data).hex()
+        if data is None or (file.digest and digest != file.digest):
+            continue
+        if file.digest or place == file.key:
+            return data
+        if digest[:12] != place[-17:-5]:
+            raise TaskError(f"{place} is damaged: it has not the digest in its name")
+        copies.append(data)
+    if len(copies) > 1 and not keys.is_side(file.task or ""):
+        copies.sort(key=lambda data: rows.last_activity(Found("", None, "", data).body) or 0)
+    return copies[-1] if copies else None
 
-    def _check(self, file: _File, data: bytes) -> None:
-        """Raises TaskError for what is no JSON object, or another task, where one belongs."""
-        if keys.is_side(file.task or ""):
-            return
-        body = encode.parse(data)
-        if not isinstance(body, dict):
-            raise TaskError("it is damaged: no JSON object")
-        told = rows.task_id(body) if file.task is not None else None
-        if told is not None and "~~" not in file.key and self._layout.task(file.project, told) != file.key:
-            raise TaskError(f"it is damaged: it is task {told}")
 
-    def _newest(self, file: _File) -> bytes | None:
-        """Of several copies that came to the trash on one day, the one with the last activity; settings rather as they stand."""
-        if file.task is None and (present := self._target.get(file.key)) is not None:
-            return present
-        copies = []
-        for place in file.places:
-            data = self._target.get(place)
-            if data is not None and self._layout.trashed(place) and encode.digest(data).hex()[:12] != place[-17:-5]:
-                raise TaskError(f"{place} is damaged: it has not the digest in its name")
-            copies += [] if data is None else [data]
-        if len(copies) > 1:
-            copies.sort(key=lambda data: rows.last_activity(Found("", None, "", data).body) or 0)
-        return copies[-1] if copies else None
-
-    def _told(self, file: _File) -> bytes | None:
-        """The bytes with that digest."""
-        if file.digest == _UNTOLD:
-            return None
-        for place in chain(file.places, self._history(file), self._from_trash(file)):
-            data = self._target.get(place)
-            if data is not None and encode.digest(data).hex() == file.digest:
-                return data
-        return None
-
-    def _history(self, file: _File) -> Iterator[str]:
-        """Each was copied there when it was replaced: the first after that time is most likely, then its neighbours."""
-        if file.task is None:
-            return
-        part = file.owner if "~~" in file.owner and file.owner in file.key else keys.encode(file.owner)  # a shortened id is known as that alone
-        listed = (stat.key for page in self._target.list(f"{self._folder(file)}_history/{part}/") for stat in page)
-        times = [(past.at - (self._at or 0), key) for key in listed if (past := self._layout.historied(key)) and past.task == file.task]
-        yield from (key for _, key in sorted(times, key=lambda found: (found[0] <= 0, abs(found[0]))))
-
-    def _from_trash(self, file: _File) -> Iterator[str]:
-        """Whatever there has this digest in its name: the bytes tell."""
-        with self._lock:
-            if file.project not in self._trash:
-                held = self._trash[file.project] = Scratch()
-                for page in self._target.list(f"{self._folder(file)}_trash/"):
-                    held.put((stat.key[-17:-5], stat.key.encode("utf-8", "surrogatepass")) for stat in page)
-            found = self._trash[file.project].get([file.digest[:12]])
-        yield from (key.decode("utf-8", "surrogatepass") for key in found.values())
-
-    def _folder(self, file: _File) -> str:
-        """Of its Collection."""
-        return "/".join(file.key.split("/")[: self._layout.folder(file.project).count("/")]) + "/"
+def _check(layout: Layout, file: _File, data: bytes) -> None:
+    """Raises TaskError for what is no JSON object, or another task, where one belongs."""
+    if keys.is_side(file.task or ""):
+        return
+    body = encode.parse(data)
+    if not isinstance(body, dict):
+        raise TaskError("it is damaged: no JSON object")
+    told = rows.task_id(body) if file.task is not None else None
+    if told is not None and "~~" not in file.key and layout.task(file.project, told) != file.key:
+        raise TaskError(f"it is damaged: it is task {told}")

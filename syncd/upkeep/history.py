@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
-from syncd import encode, keys
-from syncd.clock import SECOND, parse_time
+from syncd import encode
+from syncd.clock import SECOND
 from syncd.errors import TaskError
 from syncd.keys import Layout
 from syncd.targets.base import Target, Version, Versioned
@@ -68,9 +68,8 @@ def holders(target: Target, layout: Layout, task: str) -> list[str]:
     found: dict[str, None] = {}
     for page in target.list(""):
         for stat in page:
-            ids = layout.ids(stat.key) or ((other.project, other.task) if (other := layout.trashed(stat.key) or layout.historied(stat.key)) else None)
-            if ids is not None and ids[1] == task:
-                found[ids[0]] = None
+            if (named := layout.named(stat.key)) is not None and named.task == task:
+                found[named.project] = None
     return sorted(found)
 
 
@@ -160,13 +159,7 @@ def _kept(target: Target, layout: Layout, project: str, task: str) -> Iterator[t
 
 def _places(target: Target, layout: Layout, project: str, task: str) -> Iterator[tuple[int, str, str]]:
     """Until when, where and at which key. Of the trash the end of the day is meant."""
-    for page in target.list(layout.histories(project, task)):
+    for page in chain(target.list(layout.histories(project, task)), target.list(f"{layout.folder(project)}_trash/")):
         for stat in page:
-            earlier = layout.historied(stat.key)
-            if earlier is not None and layout.history(project, task, earlier.at) == stat.key:
-                yield earlier.at, "history", stat.key
-    for page in target.list(f"{layout.folder(project)}_trash/"):
-        for stat in page:
-            trashed = layout.trashed(stat.key)
-            if trashed is not None and stat.key.rpartition("/")[2].rsplit(".", 2)[0] == keys.encode(task):
-                yield parse_time(trashed.day) + _DAY, "trash", stat.key
+            if (found := layout.named(stat.key)) is not None and found.where and found.home == layout.task(project, task):
+                yield found.at + (_DAY if found.where == "trash" else 0), found.where, stat.key

@@ -163,10 +163,7 @@ class _Mending:
         return digest
 
     def _trash(self, line: VerifyLine, digest: bytes) -> str:
-        now = self._job.clock.now()
-        if line.task is None:
-            return self._layout.trash_settings(line.project, digest, now)
-        return self._layout.trash(line.project, line.task, digest, now)
+        return self._layout.trash(line.project, line.task, digest, self._job.clock.now())
 
     def _still_orphans(self, project: str, lines: Sequence[VerifyLine]) -> list[VerifyLine]:
         """Those that the Run left without an Entry, and that the Source says are gone: a task that can't be read has no Entry either (I4)."""

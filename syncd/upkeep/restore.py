@@ -140,7 +140,7 @@ class _Project:
 
     def _stream(self, name: str, chunks: Callable[[Iterator[dict[str, object]]], Iterator[bytes]]) -> None:
         key = self._layout.folder(self._done.project) + name
-        taken = self._layout.ids(key) is not None and any(held.decode() == key for _, held in self._tasks.items())
+        taken = any(held.decode() == key for _, held in self._tasks.items())
         self._folder.put_stream(f"{key.rpartition('/')[0]}/_{name}" if taken else key, lambda: chunks(self._bodies()))
 
     def _labels(self, bodies: Iterator[dict[str, object]]) -> Iterator[bytes]:

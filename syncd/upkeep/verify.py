@@ -114,7 +114,7 @@ class _Target:
 
     def _own(self, key: str) -> bool:
         """What syncd keeps beside the TaskFiles."""
-        return key.startswith("_syncd/") or self._layout.trashed(key) is not None or self._layout.historied(key) is not None
+        return key.startswith("_syncd/") or bool((named := self._layout.named(key)) and named.where)
 
     def _judge(self, wanted: _Wanted, found: Stat | None) -> VerifyLine:
         line = VerifyLine(SAME, wanted.project, wanted.task, wanted.key, "", found)
@@ -141,9 +141,9 @@ class _Target:
 
     def _nobodys(self, key: str) -> VerifyLine:
         """A file that no Entry tells of: an orphan, whose key syncd could have written, or a foreign one."""
-        if (ids := self._layout.ids(key)) is None:
+        if (named := self._layout.named(key)) is None or "~~" in key:  # a shortened id could be anybody's
             return VerifyLine(EXTRA, "", None, key, "not syncd's, which never touches it")
-        return VerifyLine(EXTRA, *ids, key, "orphaned: no Entry tells of it")
+        return VerifyLine(EXTRA, named.project, named.task, key, "orphaned: no Entry tells of it")
 
     def _last_run(self) -> tuple[str, bool]:
         """The last Run, and whether it is over."""

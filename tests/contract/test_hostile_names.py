@@ -65,7 +65,7 @@ def test_every_name_has_a_file_of_its_own_from_first_put_to_last_deletion(kind: 
     layout = Layout()
     told = {line["key"] for line in rig.feeds() if line["op"] == "trash"}
     assert told == {layout.task(name, name) for name in IDS}
-    trash = [key for key in rig.files() if layout.trashed(key)]
+    trash = [key for key in rig.files() if (found := layout.named(key)) and found.where == "trash"]
     assert len(trash) == len(IDS)
     stray = [key for key in rig.files() if not key.startswith(("_syncd/owner.json", "_syncd/changes/", *map(layout.folder, [*IDS, "all"])))]
     assert stray == []

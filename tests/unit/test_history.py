@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def edit(source: MemorySource, task: str, version: object) -> None:
 
 def history(rig: Rig, task: str = "1") -> dict[int, Any]:
     """What is kept of a task, by the moment it was replaced."""
-    found = {LAYOUT.historied(key): data for key, data in rig.files().items()}
+    found = {LAYOUT.named(key): data for key, data in rig.files().items() if "/_history/" in key}
     return {each.at: orjson.loads(data).get("version") for each, data in found.items() if each and (each.project, each.task) == ("1", task)}
 
 
@@ -251,15 +252,15 @@ def test_side_files_have_their_own_history(rig: Rig, source: MemorySource) -> No
             source.put("1", mask, f"{mask[2:]} {version}".encode())
         rig.run()
         rig.clock.wait(86_400)
-    found = {LAYOUT.historied(key): data for key, data in rig.files().items()}
+    found = {LAYOUT.named(key): data for key, data in rig.files().items() if "/_history/" in key}
     for mask in masks:
         assert [f"{mask[2:]} {v}".encode() for v in range(2)] == [
             data for each, data in sorted(found.items(), key=lambda item: item[0].at if item[0] else 0) if each and each.task == mask
         ]
     rig.rules = {"history": {"keep_last": 1}}
     rig.run(Kind.FULL)
-    left = [LAYOUT.historied(key) for key in rig.files() if "/_history/" in key]
-    assert sorted(each.task for each in left if each) == sorted(["1", *masks])
+    left = [LAYOUT.named(key) for key in rig.files() if "/_history/" in key]
+    assert sorted(each.task or "" for each in left if each) == sorted(["1", *masks])
 
 
 def test_hostile_ids_have_a_history_each(rig: Rig, source: MemorySource) -> None:
@@ -295,6 +296,15 @@ def test_a_full_run_prunes_by_the_rules_and_never_below(rig: Rig, source: Memory
     rig.rules = {}
     rig.run(Kind.FULL)
     assert 6 == sum("/_history/" in key for key in rig.files()), "without rules nothing is pruned either"
+
+
+def test_what_only_looks_like_trash_stops_no_run(rig: Rig) -> None:
+    """Its day is none."""
+    with closing(rig.open_target()) as target:
+        target.put("1/_trash/2026-99-99/7.0123456789ab.json", b"mine")
+        target.flush()
+    assert rig.run(Kind.FULL).error == ""
+    assert "1/_trash/2026-99-99/7.0123456789ab.json" in rig.files()
 
 
 moments = st.lists(st.integers(0, 40 * DAY), unique=True, max_size=30)

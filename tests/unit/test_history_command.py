@@ -22,7 +22,7 @@ from syncd.cli.main import app
 from syncd.config import load, open_checkpoint
 from syncd.config.shape import History
 from syncd.errors import ConfigError
-from syncd.keys import SIDE, Historied, Layout, decode
+from syncd.keys import SIDE, Layout, Named, decode
 from syncd.keys import encode as part
 from syncd.targets import local
 from syncd.upkeep.history import Change, compare, versions_of
@@ -157,10 +157,9 @@ def test_a_version_key_tells_what_it_is_of_and_is_nothing_else(project: str, tas
         return
     for layout in (Layout(), Layout("in/p={project}/t/{task}-x.json")):
         key = layout.history(kind + project, task + (SIDE + side if side is not None else ""), at)
-        found = layout.historied(key)
+        found, home = layout.named(key), layout.task(kind + project, task + (SIDE + side if side is not None else ""))
         wanted = decode(part(task)) + (SIDE + decode(part(side)) if side is not None else "")
-        assert found == Historied(kind + decode(part(project)), wanted, at)
-        assert (layout.ids(key), layout.trashed(key)) == (None, None)
+        assert found == Named(kind + decode(part(project)), wanted, home, "history", at)
 
 
 @pytest.mark.parametrize(
@@ -173,11 +172,10 @@ def test_a_version_key_tells_what_it_is_of_and_is_nothing_else(project: str, tas
         "1/_history/2/20261120T120000.000000Z",
         "_history/2/20261120T120000.000000Z.json",
         "1/x/_history/2/20261120T120000.000000Z.json",
-        "1/2.json",
     ],
 )
 def test_what_syncd_never_writes_is_no_version(key: str) -> None:
-    assert Layout().historied(key) is None
+    assert Layout().named(key) is None
 
 
 # the config
@@ -296,8 +294,9 @@ def aged(desk: Desk, days: int) -> None:
     """Everything kept becomes that much older, by its name."""
     layout = Layout()
     for path in desk.versions():
-        found = layout.historied(str(path.relative_to(desk.folder / "backup")))
+        found = layout.named(str(path.relative_to(desk.folder / "backup")))
         assert found is not None
+        assert found.task is not None
         path.rename(desk.folder / "backup" / layout.history(found.project, found.task, found.at - days * 86_400_000_000))
     for path in desk.folder.glob("backup/*/_trash/*"):
         path.rename(path.with_name(time.strftime("%Y-%m-%d", time.gmtime(time.time() - days * 86400))))

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from syncd.keys import OWNER, SIDE, Layout, Trashed, decode, encode, feed
+from syncd.clock import parse_time
+from syncd.keys import OWNER, SIDE, Layout, Named, decode, encode, feed
 
 DAY = 1_795_000_000_000_000  # 2026-11-18
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)([. ]|$)", re.IGNORECASE)
@@ -133,9 +134,10 @@ def test_no_task_folder_is_another_ones_file(one: str, two: str) -> None:
 @given(ids, ids)
 def test_a_key_in_the_trash_says_whose_it_was(project: str, task: str) -> None:
     for layout in (Layout(), Layout("labels/p={project}/x/{task}.json")):
-        found = layout.trashed(layout.trash(project, task, b"\xab" * 32, DAY))
-        assert found == Trashed(decode(encode(project)), decode(encode(task)), "2026-11-18")
-        assert layout.trashed(layout.task(project, task)) is None
+        for whose, shown in ((task, decode(encode(task))), (None, None)):
+            home = layout.settings(project) if whose is None else layout.task(project, whose)
+            found = layout.named(layout.trash(project, whose, b"\xab" * 32, DAY))
+            assert found == Named(decode(encode(project)), shown, home, "trash", parse_time("2026-11-18"))
     assert decode(encode(task)) in {task, encode(task)}
     assert "~~" in encode(task) or decode(encode(task)) == task
 
@@ -147,28 +149,34 @@ def test_a_key_tells_whose_file_it_is_unless_it_is_shortened(project: str, task:
     task = task.replace(SIDE, "") + (f"{SIDE}{side.replace(SIDE, '')}" if side else "")
     for layout in (Layout(), Layout("labels/p={project}/x/t-{task}.json")):
         key, settings_key = layout.task(project, task), layout.settings(project)
-        assert layout.ids(key) == (None if "~~" in key else (project, task))
         shown = tuple(decode(encode(part)) for part in (task.partition(SIDE)[0], side or ""))
         whose = project if project.startswith("datasets/") else decode(encode(project))
-        assert layout.named(key) == (whose, shown[0] + (SIDE + decode(encode(side.replace(SIDE, ""))) if side else ""))
-        assert layout.ids(settings_key) == (None if "~~" in settings_key else (project, None))
-        assert layout.ids(layout.trash(project, task, b"\xab" * 32, DAY)) is None
+        named = Named(whose, shown[0] + (SIDE + decode(encode(side.replace(SIDE, ""))) if side else ""), key)
+        assert layout.named(key) == named
+        assert "~~" in key or (named.project, named.task) == (project, task)
+        assert layout.named(settings_key) == Named(whose, None, settings_key)
 
 
 @pytest.mark.parametrize(
     "key", ["notes.txt", "1/notes.txt", "1/.DS_Store", "1/A.json", "1/%61.json", "_syncd/owner.json", "1/_history/7/x.json", "1/a/b/c", ""]
 )
 def test_a_key_that_syncd_never_writes_is_nobodys(key: str) -> None:
-    assert Layout().ids(key) is None
+    assert Layout().named(key) is None
 
 
 @pytest.mark.parametrize(
     "key",
-    ["MyData/_trash/2020-01-01/7.0123456789ab.json", "1/_trash/2020-01-01/FOO.0123456789ab.json", "..~~/_trash/2020-01-01/7.0123456789ab.json"],
+    [
+        "MyData/_trash/2020-01-01/7.0123456789ab.json",
+        "1/_trash/2020-01-01/FOO.0123456789ab.json",
+        "..~~/_trash/2020-01-01/7.0123456789ab.json",
+        "1/_trash/2020-13-01/7.0123456789ab.json",
+        "1/_trash/9999-12-31/7.0123456789ab.json",
+    ],
 )
 def test_what_syncd_never_puts_into_a_trash_is_not_in_one(key: str) -> None:
     """Nobody else's folder is emptied because it looks like ours (I6)."""
-    assert Layout().trashed(key) is None
+    assert Layout().named(key) is None
 
 
 def test_a_collection_has_its_folder_settings_and_trash() -> None:

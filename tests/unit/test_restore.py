@@ -211,6 +211,16 @@ class TestTrash:
             rig.clock.micros += DAY if text == "first" else 0  # the others came on one day
         assert bodies(look(rig, trashed=True))["1/4.json"]["text"] == "third"
 
+    def test_a_side_file_that_was_deleted_twice_in_a_day(self, rig: Rig, source: MemorySource) -> None:
+        mask = f"4{SIDE}mask.png"
+        for number in range(2):
+            source.put("1", mask, b"\x89PNG" + bytes([number]))
+            rig.run()
+            del source.world["1"].tasks[mask]
+            rig.run()
+        (found,) = look(rig, trashed=True)[1:]
+        assert (found.task, (found.data or b"")[:4], found.why) == (mask, b"\x89PNG", "")
+
     def test_of_a_project_that_is_gone(self, rig: Rig, source: MemorySource) -> None:
         before = bodies(look(rig))
         del source.world["1"]
@@ -259,6 +269,16 @@ class TestFolder:
         listed = json.loads((out / "1" / "_tasks.json").read_bytes())
         assert [task["id"] for task in listed] == [*range(1, 13), "tasks"]
         assert all("meta" not in task for task in listed)
+
+    def test_no_list_takes_the_place_of_a_task(self, rig: Rig, source: MemorySource, tmp_path: Path) -> None:
+        project = "x" * 300
+        source.put(project, "tasks", {"id": "tasks", "data": {}})
+        rig.run()
+        (done,) = folder(rig, tmp_path / "out", projects=[project])
+        assert done.failed == []
+        assert {key: data for key, data in rig.files().items() if "/tasks" in key}.items() <= {
+            str(path.relative_to(tmp_path / "out")): path.read_bytes() for path in (tmp_path / "out").rglob("*.json")
+        }.items()
 
     def test_an_unfinished_one_goes_on_and_others_are_refused(self, rig: Rig, tmp_path: Path) -> None:
         def dies(found: Sequence[Found]) -> Iterator[Found]:

@@ -221,8 +221,8 @@ class Story(RuleBasedStateMachine):
     def nothing_lost(self, before: dict[str, bytes], now: dict[str, bytes]) -> None:
         """Whole files only, each a version the Source had; what left its key is gone from the Source, and in the trash."""
         trash = {data for key, data in now.items() if "/_trash/" in key}
-        kept = {Layout().historied(key): data for key, data in now.items()}
-        history = {(Layout().task(found.project, found.task), data) for found, data in kept.items() if found}
+        kept = {Layout().named(key): data for key, data in now.items()}
+        history = {(found.home, data) for found, data in kept.items() if found and found.where == "history"}
         world = {Layout().task(p, t): task for p, home in self.source.world.items() for t, task in home.tasks.items()}
         for key, data in _tasks(now).items():
             assert data in self.versions[key], f"{key} holds {data!r}, which the Source never had"

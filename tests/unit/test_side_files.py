@@ -7,7 +7,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from syncd.keys import SIDE, Layout, Trashed, is_side, shown
+from syncd.clock import parse_time
+from syncd.keys import SIDE, Layout, Named, is_side, shown
 from syncd.model import Kind, Status
 from syncd.targets import local
 from tests.fakes.memory import SECOND, MemorySource
@@ -120,6 +121,7 @@ def test_keys_of_side_files_and_of_other_kinds_of_collection() -> None:
     assert not layout.task("p", f"a{SIDE}b.json").endswith(".json")  # a task's folder holds no task's file
     assert "x/p/ls/row/frames.ndjson" == Layout("x/{project}/ls/{task}.json").task("p", f"row{SIDE}frames.ndjson")
     trashed = layout.trash("datasets/ck1", f"row{SIDE}mask-1.png", b"d" * 32, 1_795_000_000_000_000)
-    assert Trashed("datasets/ck1", f"row{SIDE}mask-1.png", "2026-11-18") == layout.trashed(trashed)
+    home, day = layout.task("datasets/ck1", f"row{SIDE}mask-1.png"), parse_time("2026-11-18")
+    assert Named("datasets/ck1", f"row{SIDE}mask-1.png", home, "trash", day) == layout.named(trashed)
     assert is_side(f"row{SIDE}mask-1.png")
     assert "row/mask-1.png" == shown(f"row{SIDE}mask-1.png")
