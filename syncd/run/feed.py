@@ -7,7 +7,6 @@ therefore completed by the next one, and every put and deletion stands in some f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 
 import orjson
 
@@ -18,8 +17,7 @@ from syncd.keys import Layout
 from syncd.model import Event
 from syncd.run.job import Job
 from syncd.run.place import Place
-
-_CHUNK = 500
+from syncd.scratch import chunks
 
 
 def publish(job: Job, lease: Lease, place: Place) -> None:
@@ -34,8 +32,7 @@ def publish(job: Job, lease: Lease, place: Place) -> None:
 
 def _lines(job: Job, layout: Layout, run_id: str) -> Iterator[bytes]:
     """Some hundred lines at a time."""
-    events = job.checkpoint.events(job.name, run_id)
-    while some := list(islice(events, _CHUNK)):
+    for some in chunks(job.checkpoint.events(job.name, run_id)):
         yield b"".join(_dumps(_line(layout, run_id, event)) for event in some)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 from syncd.clock import Clock
@@ -156,17 +157,12 @@ class Exports:
             raise TransientError(str(error)) from None
         if first is None:
             raise TransientError(f"export {task}: the file for byte {at} ends before it")
-        return _chain(first, pieces)
+        return chain([first], pieces)
 
 
 def name_for(collection: str) -> str:
     """A name that no other export has."""
     return f"syncd {collection} {secrets.token_hex(8)}"
-
-
-def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
 
 
 def _cut(pieces: Iterator[bytes], skip: int, count: int) -> Iterator[bytes]:

@@ -2,7 +2,7 @@
 
 Rules:
 - Before a chunk is sent, the journal says so. When nobody knows whether the server took it (a kill, a timeout, a 500), the project is asked. What a
-  server takes later still is found when everything is there: a task that the journal doesn't know and that equals one in doubt is removed.
+  server takes later still is found when all is compared: a task that the journal doesn't know and that equals one in doubt is removed.
 - A project is called `restoring ...` until it is done; by this name one is found whose creation nobody answered.
 - What no import takes is in `restore_compare.LOST`; any other difference is a failure with the task's name.
 """
@@ -78,7 +78,6 @@ class _Project:
             on_progress(self._done.progress(first, len(self._staged)))
         for number, why in self._refused().items():
             self._done.fail(self._task(number), why)
-        self._remove_doubles()
         self._make_drafts()
         self._name()
         self._remove_twins()
@@ -128,8 +127,8 @@ class _Project:
     def _settled_end(self) -> int:
         """The first line that is not there yet; a chunk in doubt is looked for."""
         last = self._journal.entries[-1]
-        if "begin" in last and (ids := self._look(last["begin"], last["end"], last["after"])):
-            self._took(last["begin"], ids, looked=True)
+        if "begin" in last:
+            self._look(last["begin"], last["end"], last["after"])
         return max((*self._lines.values(), *self._refused()), default=-1) + 1
 
     def _refused(self) -> dict[int, str]:
@@ -172,10 +171,7 @@ class _Project:
         try:
             ids, took = self._server.send(self._id, [shape(body, self._crowd) for body in bodies])
         except TransientError as error:
-            ids = self._look(first, end, after)
-            if ids:
-                self._took(first, ids, looked=True)
-            return "" if ids else str(error), False
+            return "" if self._look(first, end, after) else str(error), False
         except AccessError:
             raise
         except SourceError as error:
@@ -183,17 +179,15 @@ class _Project:
         if took != (wanted := Counts(len(bodies), *(sum(len(parts(body, kind)) for body in bodies) for kind in PARTS))):
             self._server.remove_tasks(ids)
             return f"the server took {took} instead of {wanted}", False
-        self._took(first, ids, looked=False)
+        self._took(first, ids)
         return "", False
 
-    def _took(self, first: int, ids: Sequence[int], *, looked: bool) -> None:
-        self._journal.note(took=list(ids), first=first, looked=looked)
+    def _took(self, first: int, ids: Sequence[int]) -> None:
+        self._journal.note(took=list(ids), first=first)
         self._remember(self._journal.entries[-1])
 
-    def _look(self, first: int, end: int, after: int) -> list[int]:
-        """The new ids of lines that the server may have taken; none when it has not. It takes all of them or none, but may have dropped their parts:
-        then they are removed.
-        """
+    def _look(self, first: int, end: int, after: int) -> bool:
+        """Whether the server took these lines after all. It takes all of them or none, but may have dropped their parts: then they are removed."""
         found: list[dict[str, Any]] = self._settled(lambda: self._unknown(after))
         bodies, mine = [self._staged.body(number) for number in range(first, end)], list[dict[str, Any]]()
         for task in sorted(found, key=lambda task: (task.get("inner_id") or 0, task["id"])):
@@ -201,29 +195,15 @@ class _Project:
                 mine.append(task)
         ids = [int(task["id"]) for task in mine]
         if len(mine) == len(bodies) and all(map(_has_parts, mine, bodies)):
-            return ids
+            self._took(first, ids)
+            return True
         self._server.remove_tasks(ids)
-        return []
+        self._journal.note(doubt=[first, end])  # it may take them yet
+        return False
 
     def _unknown(self, after: int) -> list[dict[str, Any]]:
         """Tasks of the project that the journal doesn't know."""
         return [task for page in self._server.bodies(self._id, after) for task in page if task["id"] not in self._lines]
-
-    def _doubts(self) -> tuple[set[bytes], int]:
-        """Of all that was ever sent without a certain answer; all of it has a greater new id than this."""
-        entries, found, after = self._journal.entries, set[bytes](), self._last
-        for entry, following in zip(entries, [*entries[1:], {}], strict=True):
-            if "begin" in entry and following.get("looked", True):
-                found.update(data_digest(self._staged.body(number)) for number in range(entry["begin"], entry["end"]))
-                after = min(after, entry["after"])
-        return found, after
-
-    def _remove_doubles(self) -> None:
-        """What a server took twice, since an answer got lost."""
-        doubts, after = self._doubts()
-        for task in self._unknown(after) if doubts else ():
-            if data_digest(task) in doubts:
-                self._server.remove_tasks([task["id"]])
 
     def _make_drafts(self) -> None:
         """Those that are missing: no import takes drafts."""
@@ -265,7 +245,9 @@ class _Project:
 
     def _compare(self, tell: Callable[[int], None]) -> None:
         """Read everything back; whatever differs is a failure."""
-        settings, (doubts, _), missing = self._server.project(self._id) or {}, self._doubts(), dict(self._lines)
+        settings, missing = self._server.project(self._id) or {}, dict(self._lines)
+        doubts = {line for entry in self._journal.entries if "doubt" in entry for line in range(*entry["doubt"])}
+        doubted = {data_digest(self._staged.body(number)) for number in doubts}
         for name in ("title", *self._server.settable):
             wanted = self._staged.settings.get(name)
             if wanted is not None and not same(settings.get(name), wanted):
@@ -274,8 +256,8 @@ class _Project:
             for task in page:
                 if (number := missing.pop(task["id"], None)) is not None:
                     self._compare_one(number, task)
-                elif data_digest(task) in doubts:
-                    self._done.fail(None, f"the server made task {task['id']} once too often: run this again")
+                elif data_digest(task) in doubted:
+                    self._server.remove_tasks([task["id"]])
                 else:
                     self._done.remark("tasks of the new project are not of this restore")
             tell(len(self._lines) - len(missing))
