@@ -26,6 +26,7 @@ from syncd.fields import Fields, Secret
 F = TypeVar("F", bound=Fields)
 
 _MAPPING = ("must be a mapping of keys and values", "write it as {key: value}, or as lines below it that are indented")
+_NAME = ("a name is made of letters, digits, . _ and -, at most 100 of them", "")
 _MUST_BE = {
     "string_type": ("must be text", "put it in quotes"),
     "dict_type": _MAPPING,
@@ -35,7 +36,8 @@ _MUST_BE = {
     "int_parsing": ("must be a whole number", ""),
     "float_parsing": ("must be a number", ""),
     "too_short": ("names nothing", ""),
-    "string_pattern_mismatch": ("a name is made of letters, digits, . _ and -, at most 100 of them", ""),
+    "string_pattern_mismatch": _NAME,
+    "string_too_long": _NAME,
 }
 
 

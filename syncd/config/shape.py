@@ -79,8 +79,8 @@ def _header(value: Secret | None) -> Secret | None:
     return value
 
 
-NAME = r"^\w[\w.-]{0,99}$"
-Name = Annotated[str, Field(pattern=NAME)]
+NAME = r"^\w[\w.-]*$"  # its length is told apart: {0,99} takes 40 ms to compile
+Name = Annotated[str, Field(pattern=NAME, max_length=100)]
 IdOrPattern = Annotated[str, BeforeValidator(_id_or_pattern), WithJsonSchema({"type": ["string", "integer"]})]
 Selected = Annotated[tuple[IdOrPattern, ...] | None, AfterValidator(_not_empty), Field(json_schema_extra={"minItems": 1})]
 SomeTime = Annotated[Duration, Field(gt=0)]

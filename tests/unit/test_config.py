@@ -170,6 +170,16 @@ def test_a_problem_in_a_merged_value_is_shown_where_it_is_written(tmp_path: Path
     assert (found.line, found.column) == (2, 3)
 
 
+@pytest.mark.parametrize(("name", "accepted"), [("é" * 100, True), ("a" * 101, False), ("a b", False), ('"a\\n"', False)])
+def test_a_name_has_letters_digits_and_some_signs_and_at_most_100_of_them(tmp_path: Path, name: str, *, accepted: bool) -> None:
+    text = BASE.replace("cats:", f"{name}:")
+    if accepted:
+        assert list(read(tmp_path, text).syncs) == [name]
+    else:
+        (found,) = problems(tmp_path, text)
+        assert found.message.endswith("a name is made of letters, digits, . _ and -, at most 100 of them")
+
+
 def test_names_that_yaml_takes_for_something_else_stay_text(tmp_path: Path) -> None:
     config = read(tmp_path, BASE.replace("cats:", "on:"))
     assert list(config.syncs) == ["on"]
