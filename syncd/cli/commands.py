@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from syncd import keys
-from syncd.cli.main import Call, OneSync, Syncs, app, command, hooks, trash
-from syncd.cli.output import clean, fold, paint, say, table
+from syncd.cli.main import Call, LogFormat, LogLevel, OneSync, Syncs, app, command, hooks, trash
+from syncd.cli.output import clean, fold, log_to_stderr, paint, say, table
 from syncd.clock import SECOND, SystemClock, format_time
 from syncd.errors import ConfigError
 
@@ -203,10 +204,12 @@ def restore(
 
     Needs the Target alone, and only reads it. An interrupted restore goes on when it is started again.
     """
-    from syncd.cli.restore import Where, run_restore
+    from syncd.cli.restore import run_restore
 
-    where = Where(to_folder, to_label_studio, token_file, map_, work, force=force)
-    return run_restore(call, sync, where, projects=project or (), tasks=task or (), at=at, trashed=trashed)
+    return run_restore(
+        call, sync, projects=project or (), tasks=task or (), at=at, trashed=trashed,
+        path=to_folder, force=force, url=to_label_studio, token_file=token_file, map_=map_, work=work,
+    )  # fmt: skip
 
 
 @command(app, "changes")
@@ -221,7 +224,7 @@ def changes(
 
     One JSON object a line, in order, from the Target alone: op, why, project, task, key, digest, last_activity, run_id, at.
     """
-    from syncd.cli.changes import run_changes
+    from syncd.cli.history import run_changes
 
     return run_changes(call, sync, since, follow=follow)
 
@@ -260,9 +263,11 @@ def run(call: Call) -> int:
 
     A change of the config is taken at once (or: kill -HUP). Ctrl-C ends the Runs cleanly, a second one at once.
     """
-    from syncd.cli.run import run as run_forever
+    from syncd.daemon.program import run_daemon
 
-    return run_forever(call)
+    as_json = call.log_format is LogFormat.JSON if call.log_format else not sys.stderr.isatty()
+    log_to_stderr(call.log_level or LogLevel.INFO, as_json=as_json, times=True)
+    return run_daemon(call.config, os.environ)
 
 
 @command(app, "status")

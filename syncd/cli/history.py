@@ -1,27 +1,50 @@
-"""`syncd history`: the versions of a task. `syncd prune`: what the trash and the history need not keep any more."""
+"""What stands in a Target beside the newest files. `syncd changes`: the change feed, for a pipe; `syncd history`: the versions of a task;
+`syncd prune`: what the trash and the history need not keep any more.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 
 import typer
 
-from syncd.cli.jobs import each, read
+from syncd.cli.jobs import each, moment, read
 from syncd.cli.main import Call
 from syncd.cli.output import clean, paint, say
-from syncd.clock import SystemClock, format_date, format_time
+from syncd.clock import SystemClock, format_date, format_time, parse_time
 from syncd.config import open_target
 from syncd.errors import SyncdError
 from syncd.keys import Layout
 from syncd.run.place import Listing, Place
 from syncd.run.trash import outlived
 from syncd.scratch import chunks
+from syncd.upkeep.changes import changes
 from syncd.upkeep.history import Change, Stood, holders, versions_of
 
+_RUN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
+
+
+def run_changes(call: Call, sync: str, since: str, *, follow: bool) -> int:
+    """Print line by line; with `follow` until somebody stops it."""
+    config, _ = read(call, [sync])
+    clock = SystemClock()
+    run = since if _is_run(since) else ""
+    at = moment("--since", since, clock, "nor the id of a Run") if since and not run else None
+    with closing(open_target(config, sync, clock)) as target:
+        for line in changes(target, clock, after=run, since=at, follow=follow):
+            call.object(line)
+    return 0
+
+
+def _is_run(text: str) -> bool:
+    with suppress(ValueError):
+        return _RUN.fullmatch(text) is not None and parse_time(text[:8]) > 0
+    return False
 
 
 def run_history(call: Call, sync: str, task: str, project: str) -> int:

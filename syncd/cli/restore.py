@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +19,12 @@ import yaml
 from syncd.cli.jobs import moment, read
 from syncd.cli.main import Call
 from syncd.cli.output import clean, fold, log, paint, say, table
-from syncd.cli.sync import progress
+from syncd.cli.sync import failures, progress
 from syncd.clock import Clock, SystemClock
 from syncd.config import Config, open_checkpoint, open_folder, open_importer, open_target
 from syncd.errors import CheckpointError, OwnedError, SyncdError
 from syncd.keys import Layout
-from syncd.model import Kind
+from syncd.model import Failure, Kind
 from syncd.run import PARTIAL
 from syncd.targets.base import Target
 from syncd.upkeep.asof import Question, find
@@ -39,59 +39,40 @@ if TYPE_CHECKING:
 _NAMED = 20  # failures shown by name; `--json` has all
 
 
-@dataclass(frozen=True, slots=True)
-class Where:
-    """The options that say where to."""
-
-    folder: str
-    url: str
-    token_file: str
-    map: str
-    work: str
-    force: bool
-
-
-def run_restore(call: Call, sync: str, where: Where, *, projects: Sequence[str], tasks: Sequence[str], at: str, trashed: bool) -> int:
+def run_restore(
+    call: Call, sync: str, *, projects: Sequence[str], tasks: Sequence[str], at: str, trashed: bool,
+    path: str, force: bool, url: str, token_file: str, map_: str, work: str,
+) -> int:  # fmt: skip
     """Restore, show what became of each project; 3 when something could not be restored, or is otherwise than it was."""
-    if bool(where.folder) == bool(where.url):
+    if bool(path) == bool(url):
         raise typer.BadParameter("say where to: --to-folder FOLDER or --to-label-studio URL")
-    if (at and trashed) or (where.url and not where.token_file):
+    if (at and trashed) or (url and not token_file):
         raise typer.BadParameter("--at or --trashed, not both" if at else "--to-label-studio needs --token-file FILE")
-    if where.folder and (where.token_file or where.map or where.work):
+    if path and (token_file or map_ or work):
         raise typer.BadParameter("--token-file, --map and --work belong to --to-label-studio")
-    if where.url and where.force:
+    if url and force:
         raise typer.BadParameter("--force belongs to --to-folder: a Label Studio gets new projects")
     config, _ = read(call, [sync])
     clock = SystemClock()
     question = Question(tuple(projects), tuple(tasks), moment("--at", at, clock) if at else None, trashed)
-    with closing(open_target(config, sync, clock)) as target, progress(sync, Kind.FULL, call) as on_progress, _told():
+    with closing(open_target(config, sync, clock)) as target, progress(sync, Kind.FULL, call) as on_progress:
         layout = Layout(config.syncs[sync].key)
         same = {"from": target.place, "key": layout.template, "projects": [*projects], "tasks": [*tasks], "trashed": trashed}
-        if where.folder:
-            with _lease(config, sync), _folder(where.folder, target, clock) as folder:
+        if path:
+            with _lease(config, sync), _folder(path, target, clock) as folder:
                 same |= {"asked": at, "at": question.at}
                 question = replace(question, at=begun(folder, same))
                 same["at"] = question.at
-                done = to_folder(find(target, layout, clock, question), folder, layout, same, force=where.force, on_progress=on_progress)
+                done = to_folder(find(target, layout, clock, question), folder, layout, same, force=force, on_progress=on_progress)
         else:
-            work, people = Path(where.work or f"restore-{sync}"), _people(where.map)
-            with closing(_server(where, clock)) as server:
+            kept, people = Path(work or f"restore-{sync}"), _people(map_)
+            with closing(_server(url, token_file, clock)) as server:
                 crowd = _crowd(server, people)
-                with locked(work):
+                with locked(kept):
                     with _lease(config, sync):
-                        stage(find(target, layout, clock, question), work, same | {"at": at, "to": server.url, "map": people})
-                    done = list(to_label_studio(server, clock, work, crowd, on_progress))
-    return _show(call, sync, where.folder or str(work / IDS), done, told=not where.folder)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Who interrupts it is told that nothing is lost."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        log.warning("interrupted: the same command goes on where it stopped")
-        raise
+                        stage(find(target, layout, clock, question), kept, same | {"at": at, "to": server.url, "map": people})
+                    done = list(to_label_studio(server, clock, kept, crowd, on_progress))
+    return _show(call, sync, path or str(kept / IDS), done, told=not path)
 
 
 @contextmanager
@@ -139,12 +120,12 @@ def _text(path: str, option: str, parse: Callable[[str], object] = str.strip) ->
         raise typer.BadParameter(f"{option} {path}: {reason}") from None  # what it holds may be a secret
 
 
-def _server(where: Where, clock: Clock) -> Importer:
-    token = str(_text(where.token_file, "--token-file"))
+def _server(url: str, token_file: str, clock: Clock) -> Importer:
+    token = str(_text(token_file, "--token-file"))
     if not re.fullmatch(r"[!-~]+", token):
-        raise typer.BadParameter(f"--token-file {where.token_file}: a single line that holds the token alone is expected")
+        raise typer.BadParameter(f"--token-file {token_file}: a single line that holds the token alone is expected")
     try:
-        return open_importer(where.url, token, clock)
+        return open_importer(url, token, clock)
     except ValueError:
         raise typer.BadParameter("--to-label-studio: the address of a server is expected, like https://studio.example.com") from None
 
@@ -159,7 +140,7 @@ def _crowd(server: Importer, people: Mapping[str, str]) -> Crowd:
 
 def _show(call: Call, sync: str, to: str, done: Sequence[Restored], *, told: bool) -> int:
     """What became of each project, then what is not as it was."""
-    failed = [(restored.project, task, why) for restored in done for task, why in restored.failed]
+    failed = [Failure(restored.project, task or None, why) for restored in done for task, why in restored.failed]
     if call.json:
         for restored in done:
             lines = [{"task": task or None, "error": why} for task, why in restored.failed]
@@ -177,10 +158,7 @@ def _show(call: Call, sync: str, to: str, done: Sequence[Restored], *, told: boo
         say(f"{'ids' if told else 'files'}: {clean(to)}")
         if failed:
             say(paint(f"{len(failed):,} not restored, or not as they were:", "failed"))
-        for project, task, why in failed[:_NAMED]:
-            say(fold(f"  {clean('/'.join(filter(None, (project, task))))}  {clean(why)}"))
-        if len(failed) > _NAMED:
-            say(f"  ... and {len(failed) - _NAMED:,} more (--json names all)")
+            failures(failed, _NAMED)
     return PARTIAL if failed else 0
 
 

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import hmac
 import secrets
+from collections import Counter
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -18,30 +19,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from syncd.clock import SECOND
-from syncd.daemon.service import Service, Woken
+from syncd.daemon.service import Service
 
 SECRET_HEADER = "X-Syncd-Secret"  # noqa: S105 - the name of a header; Label Studio sends any header it is told
 SIGNATURE_HEADER = "X-Hub-Signature"  # Labelbox: `sha1=` and the HMAC-SHA1 of the body in hex (docs.labelbox.com/reference/webhook)
 BODY_LIMIT = 1_000_000  # bytes
 PATIENCE = 5.0  # seconds for a body to arrive
-_NOT_PROVED = "this call proves no secret of this Sync"
-BURST, REFILL = 50, 10 / SECOND  # calls at once, and per microsecond afterwards, of one Sync
-
-
-class Bucket:
-    """A token bucket: BURST calls at once, then REFILL. A clock set back only stops the refill until it moves on."""
-
-    def __init__(self, now: int) -> None:
-        self._tokens, self._at = float(BURST), now
-
-    def take(self, now: int) -> bool:
-        """Whether one more call is within the limit; `now` in microseconds."""
-        self._tokens = min(BURST, self._tokens + max(0, now - self._at) * REFILL)
-        self._at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+MOST = 50  # calls of one Sync in a second
 
 
 class Hooks:
@@ -50,7 +34,7 @@ class Hooks:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._nobody = secrets.token_hex(32)  # stands in where there is no secret, so that the same work is done
-        self._buckets: dict[str, Bucket] = {}
+        self._second, self._calls = 0, Counter[str]()  # calls of each Sync in that second
 
     async def take(self, request: Request) -> Response:
         """202 woken · 403 not proved · 408 too slow · 413 too large · 429 too many."""
@@ -66,12 +50,13 @@ class Hooks:
         sync = self._service.sync(name)
         secret = sync.rules.hook_secret.get_secret_value() if sync and sync.rules.hook_secret else ""
         if not proved(secret or self._nobody, request.headers, body) or not secret:
-            return _answer(403, _NOT_PROVED)
-        now = self._service.clock.now()
-        if not self._buckets.setdefault(name, Bucket(now)).take(now):  # only proved calls are counted: a forger must not use it up
+            return _answer(403, "this call proves no secret of this Sync")
+        if (second := self._service.clock.now() // SECOND) != self._second:
+            self._second, self._calls = second, Counter()
+        self._calls[name] += 1  # only proved calls are counted: a forger must not use it up
+        if self._calls[name] > MOST:
             return _answer(429, "too many calls: the Run they ask for is due anyway", {"Retry-After": "1"})
-        woken = self._service.wake(name)
-        return _answer(403, _NOT_PROVED) if woken is Woken.UNKNOWN else _answer(202, woken.value)
+        return _answer(202, "started" if self._service.wake(name) else "coalesced")
 
 
 def proved(secret: str, headers: Mapping[str, str], body: bytes) -> bool:

@@ -11,7 +11,6 @@ import json
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from textwrap import shorten
 from typing import NamedTuple
 from urllib.parse import quote
@@ -36,19 +35,17 @@ _BUSY = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS}
 log = logging.getLogger("syncd.notify")
 
 
-class Told(NamedTuple):
-    """What was last said of a Sync that is not well, and when."""
-
-    status: Status
-    at: int
+Told = tuple[Status, int]
+"""What was last said of a Sync that is not well, and when."""
 
 
 def news(before: Told | None, report: Report, now: int) -> tuple[Mapping[str, object] | None, Told | None]:
     """What to say after this Run (None: nothing new), and what has been told then."""
     if report.status is Status.OK:
         return (_message(report, "is well again: everything is safe in the Target") if before else None), None
-    due = before is None or before.status is not report.status or not 0 <= now - before.at < REMIND
-    return (_message(report, _trouble(report)), Told(report.status, now)) if due else (None, before)
+    if before and before[0] is report.status and 0 <= now - before[1] < REMIND:
+        return None, before
+    return _message(report, _trouble(report)), (report.status, now)
 
 
 def _trouble(report: Report) -> str:
@@ -77,19 +74,19 @@ class Notifier:
         self._told: dict[str, Told] = {}
         self._heartbeats, self._webhooks = _Outbox("heartbeat", clock), _Outbox("webhook", clock)
 
-    def told(self, sync: str, to: Notify | None, report: Report) -> None:
+    def told(self, sync: str, to: Notify, report: Report) -> None:
         """A Run has ended. Returns at once; a Run that was interrupted says nothing about its Sync."""
-        if to is None or report.exit_code == INTERRUPTED:
+        if report.exit_code == INTERRUPTED:
             return
         if to.heartbeat and report.status is Status.OK:
-            self._heartbeats.put(sync, _Letter(_url(to.heartbeat, sync), None))
+            self._heartbeats.put(_Letter(0, sync, _url(to.heartbeat, sync), None))
         if to.webhook:
             with self._lock:
                 message, told = news(self._told.pop(sync, None), report, self._clock.now())
                 if told:
                     self._told[sync] = told
             if message:
-                self._webhooks.put(sync, _Letter(_url(to.webhook, sync), json.dumps(message).encode()))
+                self._webhooks.put(_Letter(0, sync, _url(to.webhook, sync), json.dumps(message).encode()))
 
     def close(self) -> None:
         """What is being sent may end; what still waits is forgotten."""
@@ -103,14 +100,14 @@ def _url(secret: SecretStr, sync: str) -> str:
     return secret.get_secret_value().replace("{sync}", quote(sync, safe=""))
 
 
-@dataclass(frozen=True, slots=True)
-class _Letter:
-    """body None: a GET. due: the clock's monotonic seconds."""
+class _Letter(NamedTuple):
+    """due: the clock's monotonic seconds; body None: a GET."""
 
+    due: float
+    sync: str
     url: str
     body: bytes | None
-    due: float = 0.0
-    tries: int = 0
+    tries: int = 1
 
 
 class _Outbox:
@@ -124,9 +121,9 @@ class _Outbox:
         self.thread = threading.Thread(target=self._work, name=f"notify-{kind}", daemon=True)
         self.thread.start()
 
-    def put(self, sync: str, letter: _Letter) -> None:
+    def put(self, letter: _Letter) -> None:
         with self._changed:
-            self._letters[sync] = letter
+            self._letters[letter.sync] = letter
             self._changed.notify()
 
     def close(self) -> None:
@@ -136,39 +133,32 @@ class _Outbox:
 
     def _work(self) -> None:
         with httpx.Client(timeout=TIMEOUT, headers={"User-Agent": f"syncd/{__version__}"}) as client:
-            while due := self._next():
-                fault, again = _send(client, due[1])
-                if fault:
-                    self._failed(*due, fault, again=again)
+            while letter := self._next():
+                fault, again = _send(client, letter)
+                if again and letter.tries < TRIES[self._kind]:
+                    pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (letter.tries - 1))
+                    with self._changed:  # unless there is a newer word
+                        self._letters.setdefault(letter.sync, letter._replace(due=self._clock.monotonic() + pause, tries=letter.tries + 1))
+                elif fault:
+                    log.error("%s: its %s was not taken: %s; look at notify.%s in the config", letter.sync, self._kind, fault, self._kind)
 
-    def _next(self) -> tuple[str, _Letter] | None:
+    def _next(self) -> _Letter | None:
         """The letter that is due first, once it is due; None when closed."""
         with self._changed:
             while not self._closed:
-                sync, letter = min(self._letters.items(), key=lambda item: item[1].due, default=("", None))
+                letter = min(self._letters.values(), default=None)
                 if letter and (left := letter.due - self._clock.monotonic()) <= 0:
-                    return sync, self._letters.pop(sync)
+                    return self._letters.pop(letter.sync)
                 self._changed.wait(left if letter else None)
             return None
-
-    def _failed(self, sync: str, letter: _Letter, fault: str, *, again: bool) -> None:
-        if not again or letter.tries + 1 >= TRIES[self._kind]:
-            log.error("%s: its %s was not taken: %s; look at notify.%s in the config", sync, self._kind, fault, self._kind)
-            return
-        log.debug("%s: its %s is sent again: %s", sync, self._kind, fault)
-        due = self._clock.monotonic() + min(LONGEST_PAUSE, FIRST_PAUSE * 2**letter.tries)
-        with self._changed:
-            self._letters.setdefault(sync, replace(letter, due=due, tries=letter.tries + 1))  # unless there is a newer word
 
 
 def _send(client: httpx.Client, letter: _Letter) -> tuple[str, bool]:
     """Why it was not taken (empty: it was), and whether to try again. httpx's own words may hold the URL, so only the kind of fault is told."""
+    method = "GET" if letter.body is None else "POST"
     try:
-        with client.stream(
-            "GET" if letter.body is None else "POST", letter.url, content=letter.body, headers=_JSON
-        ) as answer:  # its body may be of any size
+        with client.stream(method, letter.url, content=letter.body, headers=_JSON) as answer:  # its body may be of any size
             status = answer.status_code
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         return f"no answer ({type(error).__name__})", isinstance(error, httpx.TransportError)
-    taken, busy = httpx.codes.is_success(status), status in _BUSY or httpx.codes.is_server_error(status)
-    return "" if taken else f"it answered {status}", busy
+    return "" if httpx.codes.is_success(status) else f"it answered {status}", status in _BUSY or httpx.codes.is_server_error(status)

@@ -17,12 +17,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from syncd import __version__
 from syncd.clock import SECOND, SystemClock
 from syncd.config import Config, load, open_checkpoint
 from syncd.daemon.service import Service
-from syncd.daemon.systemd import Systemd
 from syncd.daemon.timer import Timer
 from syncd.daemon.watch import Folder, Watch
 from syncd.errors import ConfigError, SyncdError
@@ -52,27 +52,20 @@ def run_daemon(path: Path, env: Mapping[str, str]) -> int:
 
 @contextmanager
 def _signals() -> Iterator[Wait]:
-    """A handler takes a note and no more; Python writes into a socket as well, which wakes the main loop. Thousands of a kind are one."""
-    ours, theirs = socket.socketpair()
-    theirs.settimeout(0)
-    came = set[int]()
+    """A handler takes a note and no more: a SimpleQueue is made for that."""
+    came = SimpleQueue[int]()
 
     def wait(seconds: float) -> int:
-        ours.settimeout(0 if came else seconds)
-        with suppress(TimeoutError, BlockingIOError):
-            ours.recv(4096)
-        return came.pop() if came else 0
+        with suppress(Empty):
+            return came.get(timeout=seconds)
+        return 0
 
-    before = {number: signal.signal(number, lambda number, _: came.add(number)) for number in (*_END, signal.SIGHUP)}
-    descriptor = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    before = {number: signal.signal(number, lambda number, _: came.put(number)) for number in (*_END, signal.SIGHUP)}
     try:
         yield wait
     finally:
-        signal.set_wakeup_fd(descriptor)
         for number, handler in before.items():
             signal.signal(number, handler)
-        ours.close()
-        theirs.close()
 
 
 class _Daemon:
@@ -82,7 +75,7 @@ class _Daemon:
         from syncd.daemon.notify import Notifier
 
         self._path, self._env, self._cleanup = path, env, cleanup
-        self._clock, self._systemd = SystemClock(), Systemd(env)
+        self._clock, self._tell = SystemClock(), partial(tell, env.get("NOTIFY_SOCKET", ""))
         self._runs: set[threading.Thread] = set()
         self._broken: BaseException | None = None
         self._asked, self._reloaded = False, 0.0
@@ -110,7 +103,7 @@ class _Daemon:
 
     def run(self, wait: Wait) -> int:
         """Until a signal ends it; the exit code."""
-        self._systemd.tell("READY=1")
+        self._tell("READY=1")
         try:
             while self._broken is None and (number := wait(_TICK)) not in _END:
                 self._asked |= number == signal.SIGHUP
@@ -134,17 +127,17 @@ class _Daemon:
         if self._asked and self._clock.monotonic() - self._reloaded >= _CONFIG_QUIET:
             self._reload()
         waiting, running = self._service.queue()
-        self._systemd.tell(f"STATUS={running} Runs go on, {waiting} wait", *["WATCHDOG=1"] * self._service.alive())
+        self._tell(f"STATUS={running} Runs go on, {waiting} wait", *["WATCHDOG=1"] * self._service.alive())
 
     def _stop(self, wait: Wait) -> None:
         """Returns when no Run goes on; ends the process itself when one can't end, or at a second signal."""
-        self._systemd.tell("STOPPING=1")
+        self._tell("STOPPING=1")
         log.info("stopping: what is in flight is finished first; once more stops at once")
         self._service.stop()
         self._clock.stop.set()
         until = self._clock.monotonic() + _GRACE
         while self._runs and self._clock.monotonic() < until:
-            self._systemd.tell("WATCHDOG=1")
+            self._tell("WATCHDOG=1")
             if wait(0.1) in _END:
                 os._exit(INTERRUPTED)
         if self._runs:
@@ -185,7 +178,7 @@ class _Daemon:
         return f", page at http://{f'[{host}]' if ':' in host else host}:{port}/"
 
     def _reload(self) -> None:
-        self._systemd.tell("RELOADING=1", f"MONOTONIC_USEC={self._clock.monotonic() * SECOND:.0f}")
+        self._tell("RELOADING=1", f"MONOTONIC_USEC={self._clock.monotonic() * SECOND:.0f}")
         try:
             self._config = self._load()
             self._service.take(self._config)
@@ -193,7 +186,7 @@ class _Daemon:
             self._service.refuse(error)
         self._follow()
         self._asked, self._reloaded = False, self._clock.monotonic()
-        self._systemd.tell("READY=1")
+        self._tell("READY=1")
 
     def _load(self) -> Config:
         """The config as it is now. Raises ConfigError."""
@@ -212,6 +205,16 @@ class _Daemon:
                 exports.setdefault(path, []).append(name)
         folders = [Folder(path.parent, _CONFIG_QUIET, deep=False) for path in self._files]
         self._watch.follow([*folders, *(Folder(path, _FOLDER_QUIET, deep=True, syncs=tuple(names)) for path, names in exports.items())])
+
+
+def tell(address: str, *lines: str) -> None:
+    """Let systemd know, by sd_notify(3): such as `READY=1`, or `WATCHDOG=1`, without which for WatchdogSec it restarts the service. address: what
+    $NOTIFY_SOCKET says, where `@` stands for the NUL of an abstract one; nobody has to listen.
+    """
+    if address.startswith("@"):
+        address = f"\0{address[1:]}"
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+        out.sendto("\n".join(lines).encode(), address)
 
 
 def _digest(path: Path) -> bytes:

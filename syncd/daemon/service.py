@@ -12,7 +12,6 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 
 from syncd.checkpoint.base import Checkpoint
@@ -53,14 +52,6 @@ class ConfigState:
     problems: Sequence[str] = ()
 
 
-class Woken(StrEnum):
-    """What a wake-up call led to."""
-
-    STARTED = "started"  # a Run is due now
-    COALESCED = "coalesced"  # one is due or goes on already; another follows it
-    UNKNOWN = "unknown"  # no such Sync
-
-
 class Service:
     """told: called with each Report that ended."""
 
@@ -99,14 +90,12 @@ class Service:
                 self._pool.call(name)
                 self._begin()
 
-    def wake(self, name: str) -> Woken:
-        """Start an incremental Run of this Sync as soon as a worker is free."""
+    def wake(self, name: str) -> bool:
+        """Start an incremental Run of this Sync as soon as a worker is free; False: one is due already, or follows the one that goes on."""
         with self._lock:
-            if name not in self._syncs:
-                return Woken.UNKNOWN
-            added = self._pool.call(name)
+            added = name in self._syncs and self._pool.call(name)
             self._begin()
-            return Woken.STARTED if added else Woken.COALESCED
+            return added
 
     def confirm(self, name: str, plan_id: str) -> None:
         """The deletions of that Plan may pass the Guard in the next Run, which is due now."""

@@ -103,7 +103,7 @@ def serve(service: Service, http: Http) -> Server:
     loopback = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
     if not loopback and not http.password:
         log.warning("http: %s is open to whoever reaches it: set http.username and http.password, or listen at 127.0.0.1", http.listen)
-    return Server(_Gate(_Site(service, http).app, http, check_host=loopback and not http.password), listener)
+    return Server(_gated(_Site(service, http).app, http, check_host=loopback and not http.password), listener)
 
 
 def _listen(host: str, port: int, text: str) -> socket.socket:
@@ -121,9 +121,7 @@ class _Site:
     """What each path answers."""
 
     def __init__(self, service: Service, http: Http) -> None:
-        self._service = service
-        self._http = http
-        self._page, self._metrics = Page(service), Metrics(service)
+        self._service, self._http, self._page, self._metrics = service, http, Page(service), Metrics(service)
         routes = [
             Route("/healthz", self._healthz), Route("/readyz", self._readyz), Route("/metrics", self._scrape),
             Route("/", self._index), Route("/syncs/{name:path}", self._sync), Route("/static/{name}", self._static),
@@ -166,15 +164,10 @@ def _html(text: str, status: int = 200, headers: Mapping[str, str] | None = None
     return HTMLResponse(text.encode(errors="backslashreplace"), status, headers)
 
 
-class _Gate:
+def _gated(app: ASGIApp, http: Http, *, check_host: bool) -> ASGIApp:
     """Around everything, faults included: who may ask, and the headers that each answer has."""
 
-    def __init__(self, app: ASGIApp, http: Http, *, check_host: bool) -> None:
-        self._app = app
-        self._http = http
-        self._check_host = check_host
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def gated(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
@@ -183,17 +176,19 @@ class _Gate:
             await send(message)
 
         everybody = scope["path"] in {"/healthz", "/readyz"} or scope["path"].startswith("/hooks/")
-        refusal = None if everybody else self._refusal(Headers(scope=scope))
-        await (refusal or self._app)(scope, receive, send_on)
+        refusal = None if everybody else _refusal(Headers(scope=scope), http, check_host=check_host)
+        await (refusal or app)(scope, receive, send_on)
 
-    def _refusal(self, headers: Mapping[str, str]) -> Response | None:
-        if self._check_host and not _own_host(headers.get("host", "")):
-            words = "This page answers only at its own address. Behind a proxy, set http.username and http.password in the config.\n"
-            return PlainTextResponse(words, 421)
-        if not known(self._http, headers):
-            asks = {"WWW-Authenticate": 'Basic realm="syncd", charset="UTF-8"'}
-            return PlainTextResponse("syncd asks for a user name and a password.\n", 401, asks)
-        return None
+    return gated
+
+
+def _refusal(headers: Mapping[str, str], http: Http, *, check_host: bool) -> Response | None:
+    if check_host and not _own_host(headers.get("host", "")):
+        words = "This page answers only at its own address. Behind a proxy, set http.username and http.password in the config.\n"
+        return PlainTextResponse(words, 421)
+    if not known(http, headers):
+        return PlainTextResponse("syncd asks for a user name and a password.\n", 401, {"WWW-Authenticate": 'Basic realm="syncd", charset="UTF-8"'})
+    return None
 
 
 def known(http: Http, headers: Mapping[str, str]) -> bool:

@@ -15,7 +15,7 @@ from syncd.checkpoint.base import Checkpoint
 from syncd.clock import SECOND, SystemClock, parse_time
 from syncd.config import SyncConfig
 from syncd.daemon.ledger import Ledger, State
-from syncd.daemon.service import ConfigState, Service, Woken
+from syncd.daemon.service import ConfigState, Service
 from syncd.fields import Fields, Secret
 from syncd.model import Failure, Kind, RunRecord, Status
 from syncd.run.job import Progress
@@ -78,9 +78,9 @@ class FakeService(Service):
     def unready(self) -> Sequence[str]:
         return self.reasons
 
-    def wake(self, name: str) -> Woken:
+    def wake(self, name: str) -> bool:
         self.woken.append(name)
-        return Woken.UNKNOWN if self.sync(name) is None else Woken.COALESCED if self.woken.count(name) > 1 else Woken.STARTED
+        return self.woken.count(name) == 1
 
     def count_hook(self, name: str, *, refused: bool) -> None:
         (self.refused if refused else self.taken)[name] += 1

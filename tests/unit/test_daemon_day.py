@@ -10,7 +10,6 @@ import pytest
 
 from syncd.clock import SECOND
 from syncd.daemon.ledger import State
-from syncd.daemon.service import Woken
 from syncd.errors import ConfigError, Problem
 from syncd.model import Status
 from tests.fakes.motion import Motion, Run, config
@@ -104,7 +103,7 @@ def names(world: Motion, since: float) -> set[str]:
 def test_a_sync_without_schedule_runs_only_when_called(world: Motion) -> None:
     world.go(600)
     assert world.of("idle") == []
-    assert (world.service.wake("idle"), world.service.wake("idle"), world.service.wake("nobody")) == (Woken.STARTED, Woken.COALESCED, Woken.UNKNOWN)
+    assert (world.service.wake("idle"), world.service.wake("idle"), world.service.wake("nobody")) == (True, False, False)
     world.go(600)
     assert len(world.of("idle")) == 2  # the second call came during the first Run
 

@@ -24,9 +24,8 @@ from syncd.config import Config, load, open_source
 from syncd.context import about
 from syncd.daemon import program
 from syncd.daemon import watch as watch_module
-from syncd.daemon.program import run_daemon
+from syncd.daemon.program import run_daemon, tell
 from syncd.daemon.service import Service
-from syncd.daemon.systemd import Systemd
 from syncd.daemon.watch import Folder, Watch
 from syncd.errors import AccessError, CheckpointError, Stopped, SyncdError
 from syncd.model import Kind, Report, Status
@@ -350,8 +349,8 @@ def test_a_folder_made_again_is_watched_though_it_looks_the_same(tmp_path: Path,
 
 
 def test_without_systemd_nothing_is_told(tmp_path: Path) -> None:
-    Systemd({}).tell("READY=1")
-    Systemd({"NOTIFY_SOCKET": str(tmp_path / "nobody")}).tell("READY=1")
+    tell("", "READY=1")
+    tell(str(tmp_path / "nobody"), "READY=1")
 
 
 def logged(capfd: pytest.CaptureFixture[str], *, as_json: bool) -> str:

@@ -9,13 +9,10 @@ from collections.abc import Iterator, Mapping
 
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from syncd.clock import SECOND
 from syncd.config.shape import Http
 from syncd.daemon import hooks, web
-from syncd.daemon.service import Woken
 from tests.fakes.service import HOSTILE, SECRET, FakeService, ledger, sample
 
 BODY = b'{"action": "ANNOTATION_UPDATED"}'
@@ -102,12 +99,6 @@ def test_a_replayed_call_is_one_more_wake_up_and_nothing_else(client: httpx.Clie
     assert (set(service.woken), service.taken["cats"]) == ({"cats"}, 3)
 
 
-def test_a_sync_removed_in_between_is_refused(client: httpx.Client, service: FakeService) -> None:
-    service.ledgers = [ledger("gone", secret=SECRET)]
-    service.wake = lambda name: Woken.UNKNOWN  # type: ignore[method-assign]
-    assert client.post("/hooks/gone", headers=secret()).status_code == 403
-
-
 def test_a_hostile_name_is_only_a_name(client: httpx.Client, service: FakeService) -> None:
     path = "/hooks/" + HOSTILE.replace("<", "%3C").replace(">", "%3E").replace("/", "%2F")
     assert client.post(path, headers=secret()).status_code == 202
@@ -150,29 +141,17 @@ def test_a_body_that_never_ends_holds_nobody(client: httpx.Client, service: Fake
 
 
 def test_a_flood_is_cut_and_the_forgers_flood_costs_nobody_else(client: httpx.Client, service: FakeService) -> None:
-    for _ in range(2 * hooks.BURST):
+    for _ in range(2 * hooks.MOST):
         assert client.post("/hooks/cats", headers=secret("forged")).status_code == 403
-    answers = [client.post("/hooks/cats", headers=secret()).status_code for _ in range(hooks.BURST + 2)]
-    assert answers == [202] * hooks.BURST + [429, 429]
+    answers = [client.post("/hooks/cats", headers=secret()).status_code for _ in range(hooks.MOST + 2)]
+    assert answers == [202] * hooks.MOST + [429, 429]
     assert client.post("/hooks/" + "%3Cscript%3Ealert(1)%3C%2Fscript%3E", headers=secret()).status_code == 202, "each Sync has its own limit"
-    service.clock.micros += SECOND // 10
+    service.clock.micros += SECOND
     assert client.post("/hooks/cats", headers=secret()).status_code == 202
-    assert (service.taken["cats"], service.refused["cats"]) == (hooks.BURST + 1, 2 * hooks.BURST + 2)
+    assert (service.taken["cats"], service.refused["cats"]) == (hooks.MOST + 1, 2 * hooks.MOST + 2)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
 def test_only_post_wakes(client: httpx.Client, service: FakeService, method: str) -> None:
     answer = client.request(method, "/hooks/cats", headers=secret())
     assert (answer.status_code, answer.headers["Allow"], service.woken) == (405, "POST", [])
-
-
-@given(st.lists(st.integers(-5 * SECOND, 5 * SECOND), max_size=300))
-def test_no_span_of_time_passes_more_than_the_limit(steps: list[int]) -> None:
-    """Whatever the clock does: calls that pass are at most the burst and what the time that really went by refills."""
-    now, forward, passed = 10**15, 0, 0
-    bucket = hooks.Bucket(now)
-    for step in steps:
-        now, forward = now + step, forward + max(0, step)
-        passed += bucket.take(now)
-        assert passed <= hooks.BURST + forward * hooks.REFILL + 1e-6
-    assert bucket.take(now + 60 * SECOND), "and it always recovers"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from syncd.clock import SECOND, SystemClock
 from syncd.config.shape import Notify
 from syncd.daemon import notify
-from syncd.daemon.notify import Notifier, Told, news
+from syncd.daemon.notify import Notifier, news
 from syncd.fields import Secret
 from syncd.model import Failure, Kind, Report, Status
 from tests.fakes.web import Answer, Drop, Request, WebServer
@@ -79,7 +79,7 @@ def test_the_message_has_what_a_person_and_a_program_need() -> None:
         (GUARDED, "syncd sync cats --confirm-deletes abc123"),
         (OK, "well again"),
     ):
-        message, _ = news(Told(OK, 0), report(status), 1)
+        message, _ = news((OK, 0), report(status), 1)
         assert message is not None
         assert message.keys() == {"sync", "status", "run_id", "error", "guard", "plan_id", "failed_count", "message", "text"}
         assert part in str(message["message"])
@@ -168,7 +168,6 @@ def test_words_that_are_no_unicode_are_told_all_the_same(listener: Listener, url
 
 def test_nobody_to_tell_and_a_run_that_was_interrupted(listener: Listener, url: str) -> None:
     with notifying() as notifier:
-        notifier.told("cats", None, report(FAILED))
         notifier.told("cats", Notify(), report(FAILED))
         notifier.told("cats", to(url, "webhook", "heartbeat"), report(FAILED, error="interrupted", exit_code=130))
         notifier.told("dogs", to(url, "heartbeat"), report(OK, "dogs"))
