@@ -19,6 +19,7 @@ _GENTLY = 1.25  # the next larger limit, once doubling went too far
 _REST = 8  # measurements from a larger limit that brought nothing to the next one that is tried
 _WARY = 10.0  # seconds without doubling, once it went too far
 _CHANCE = 16  # answers for each refusal: so few refusals are no sign of a rate that is too high
+_LEAST = 1 / 1024
 _LONGEST = 0.25  # seconds between two requests, however often the store said to slow down
 _BURST = 0.1  # seconds' worth of writes that may be made up for
 
@@ -36,7 +37,7 @@ class Limit:
         self.crowded = False  # whether somebody had to wait since the last measurement: else the limit is not what holds back
         self._calm, self._wary = math.inf, -math.inf  # it doubles up to the one, and anywhere after the other
         self._flow = 0.0  # answers a second under the proved limit
-        self._trip = 0.0  # seconds of a request, smoothed
+        self._trip = 0.05  # seconds of a request, smoothed
         self._rest = self._good = self._bad = 0
         self._halved = -math.inf
         self._measure(0.0)
@@ -47,7 +48,7 @@ class Limit:
         return 0.0 if self.value >= 1 else min(_LONGEST, self._trip / self.value)
 
     def answered(self, begun: float, now: float) -> None:
-        self._trip += (now - begun - self._trip) / 8 if self._trip else now - begun
+        self._trip += (now - begun - self._trip) / 8
         self._good += 1
         self._done += 1
         if self._done == 0:
@@ -59,12 +60,13 @@ class Limit:
 
     def throttled(self, begun: float, now: float) -> bool:
         """Whether it was halved for it."""
+        self._trip += (now - begun - self._trip) / 8
         self._bad += 1
         if begun < self._halved:
             return False
         if 0 < self._good < _CHANCE * self._bad:
             self._calm, self._wary = self.value / 2, now + _WARY
-        self.value = self._proved = max(self.value / 2, min(1.0, self._trip / _LONGEST))
+        self.value = self._proved = max(self.value / 2, min(1.0, self._trip / _LONGEST), _LEAST)
         self._halved, self._rest, self._good, self._bad = now, 0, 0, 0
         self._measure(now)
         return True
