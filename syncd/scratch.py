@@ -75,10 +75,10 @@ class Scratch:
         self._db.execute("COMMIT")
         return found
 
-    def items(self, *, descending: bool = False) -> Iterator[tuple[str, bytes]]:
-        """Everything, by key in code point order."""
+    def items(self, first: str = "", *, descending: bool = False) -> Iterator[tuple[str, bytes]]:
+        """Everything not before `first`, by key in code point order."""
         order = "DESC" if descending else "ASC"
-        for key, value in self._db.execute(f"SELECT key, value FROM item ORDER BY key {order}"):  # noqa: S608 - a constant
+        for key, value in self._db.execute(f"SELECT key, value FROM item WHERE key >= ? ORDER BY key {order}", (_pack(first),)):  # noqa: S608 - a constant
             yield _unpack(key), value
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ from syncd.run.history import forgotten
 from syncd.run.job import Job, OnProgress, Progress
 from syncd.run.place import Listing, Place, rescue
 from syncd.run.readahead import read_ahead
-from syncd.run.reading import Reading, assess, readings
+from syncd.run.reading import Reading, assess, listed, nothing_stands, readings
 from syncd.run.trash import outlived
 from syncd.run.writer import Page, Writer
 from syncd.scratch import chunks
@@ -177,7 +177,6 @@ def _straight_down(run: _Run, confirm_deletes: str) -> None:
         job.checkpoint.examine()
         if isinstance(job.target, Inspected) and (wrong := forgotten(job, job.target.inspect())):
             log.warning("%s: %s; %s", job.target.place, wrong.message, wrong.hint)
-    publish(job, run.lease, run.place)  # what a killed Run left unsaid
     collections = job.source.collections()
     states = job.checkpoint.states(job.name)
     missing: list[Missing] = []
@@ -192,7 +191,7 @@ def _straight_down(run: _Run, confirm_deletes: str) -> None:
         left = next(job.checkpoint.known(job.name, collection.id).all_ids(), None)
         if left is None and job.checkpoint.kept(job.name, collection.id) == 0:
             Remover(job, run.lease, run.place, run.writer, run.report).drop(collection.id, states[collection.id].settings)
-    if run.report.kind is Kind.FULL:
+    if run.report.kind is Kind.FULL and not any(state.fresh for state in states.values()):  # one that resumes a fresh pass does without the listing
         for some in chunks(outlived(job, run.listing("").keys)):
             job.target.delete(some)
 
@@ -256,7 +255,9 @@ def _read(run: _Run, state: CollectionState, reading: Reading) -> tuple[Collecti
     known = job.checkpoint.known(job.name, project)
     now = job.clock.now()
     drafts = reading.since is None or undated_due(job, state)
-    listing = run.listing(project) if reading.since is None else None
+    listing = run.listing(project) if listed(job, state, reading) else None
+    if first and listing is not None and reading.position is None:
+        state = replace(state, fresh=nothing_stands(job, project, listing))
     failing, missing, unread = set(known.failing()), list[str](), list[Failure]()
     earned = state.pass_cursor  # a resumed pass earns what it began with, or what changed behind its position would be missed
     recorded = bool(failing)
@@ -286,6 +287,7 @@ def _read(run: _Run, state: CollectionState, reading: Reading) -> tuple[Collecti
         cursor=next_cursor(floor, earned, held),
         position=None,
         pass_cursor=None,
+        fresh=False,
         drafts_at=now if drafts else state.drafts_at,
         counters=state.collection.counters if whole else (),
     )

@@ -10,6 +10,7 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 
 import orjson
 
@@ -106,9 +107,9 @@ class Listing:
         """Those of the keys that are listed; from now on they are not."""
         return _stats(self._scratch.take(wanted))
 
-    def keys(self) -> Iterator[str]:
-        """Every key, in order; streamed."""
-        return (key for key, _ in self._scratch.items())
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Every key that begins with `prefix`, in order; streamed."""
+        return takewhile(lambda key: key.startswith(prefix), (key for key, _ in self._scratch.items(prefix)))
 
     def close(self) -> None:
         self._scratch.close()

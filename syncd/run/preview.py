@@ -16,7 +16,7 @@ from syncd.run.collections import quiet, start, unmatched, vanished
 from syncd.run.deletions import check, with_files
 from syncd.run.job import Job
 from syncd.run.place import Listing, Place, stands
-from syncd.run.reading import assess, readings
+from syncd.run.reading import assess, listed, readings
 from syncd.run.writer import Step
 
 
@@ -72,7 +72,7 @@ def _collection(job: Job, kind: Kind, state: CollectionState) -> Generator[PlanL
     missing: dict[str, None] = {}
     doubt, failing = unsure(job), known.failing()
     for reading in readings(kind, state, int(job.rules.overlap * SECOND)):
-        listing = Listing(job, job.layout.folder(collection.id)) if reading.since is None else None
+        listing = Listing(job, job.layout.folder(collection.id)) if listed(job, state, reading) else None
         for batch in job.source.changes(collection, reading.since, known, position=reading.position):
             steps, failed = assess(job.layout, collection.id, batch.tasks, known, listing, unsure=doubt, failing=failing)
             with ThreadPoolExecutor(job.target.concurrency) as pool:

@@ -6,6 +6,7 @@ Rules: a task that can't be represented is one Failure; the others go on (I7).
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from syncd import encode
@@ -14,6 +15,7 @@ from syncd.keys import Layout
 from syncd.known import Known
 from syncd.model import CollectionState, Failure, Kind, Task, TaskFile
 from syncd.plan import decide
+from syncd.run.job import Job
 from syncd.run.place import Listing
 from syncd.run.writer import Step
 
@@ -36,6 +38,20 @@ def readings(kind: Kind, state: CollectionState, overlap: int) -> list[Reading]:
     if state.cursor is None or kind is Kind.FULL:
         return [Reading(None)]
     return [Reading(max(0, state.cursor - overlap))]
+
+
+def listed(job: Job, state: CollectionState, reading: Reading) -> bool:
+    """Whether this reading must know what stands in the Target, to put nothing again that is right.
+
+    A pass that began where nothing stood finds there only what the killed Run had no time to record: a few pages, put again sooner than a million
+    files are listed (I5). Not where what a put replaces is kept.
+    """
+    return reading.since is None and not (reading.position is not None and state.fresh and job.rules.history is None)
+
+
+def nothing_stands(job: Job, project: str, listing: Listing) -> bool:
+    """Whether a Collection has no file yet but its settings."""
+    return all(key == job.layout.settings(project) for key in islice(listing.keys(job.layout.folder(project)), 2))
 
 
 def assess(
