@@ -91,7 +91,8 @@ class _Mending:
             if self._may_go(orphans):
                 for project, lines in orphans.items():
                     for chunk in chunks(lines):
-                        moved, now = self._move(chunk, pool), self._job.clock.now()
+                        moved, now = self._copy(chunk, pool), self._job.clock.now()
+                        self._take_away(moved)
                         events = [Event(Op.TRASH, Why.HEALED, project, line.task, digest, 0, now) for line, digest in moved]
                         self._job.checkpoint.commit(lease, project, Commit(events=events))
                         self.trashed += len(moved)
@@ -138,13 +139,8 @@ class _Mending:
         data = self._job.target.get(line.key)
         return b"" if data is None else encode.digest(data)
 
-    def _move(self, lines: Sequence[VerifyLine], pool: ThreadPoolExecutor) -> list[tuple[VerifyLine, bytes]]:
-        """Into the trash, durably, and only then away. Those that were there, each with its digest."""
-        moved = self._copy(lines, pool)
-        self._take_away(moved)
-        return moved
-
     def _copy(self, lines: Sequence[VerifyLine], pool: ThreadPoolExecutor) -> list[tuple[VerifyLine, bytes]]:
+        """Into the trash, durably. Those that were there, each with its digest."""
         copied = [(line, digest) for line, digest in zip(lines, pool.map(self._keep, lines), strict=True) if digest]
         self._job.target.flush()
         return copied
@@ -159,11 +155,8 @@ class _Mending:
         if data is None:
             return b""
         digest = encode.digest(data)
-        self._job.target.put(self._trash(line, digest), data)
+        self._job.target.put(self._layout.trash(line.project, line.task, digest, self._job.clock.now()), data)
         return digest
-
-    def _trash(self, line: VerifyLine, digest: bytes) -> str:
-        return self._layout.trash(line.project, line.task, digest, self._job.clock.now())
 
     def _still_orphans(self, project: str, lines: Sequence[VerifyLine]) -> list[VerifyLine]:
         """Those that the Run left without an Entry, and that the Source says are gone: a task that can't be read has no Entry either (I4)."""

@@ -10,15 +10,14 @@ Refuses to change anything; `repair` mends. Rules:
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import filterfalse
 from typing import NamedTuple
 
 from syncd import encode
 from syncd.errors import TaskError
-from syncd.model import Entry, Kind, Stat, Status, Why
+from syncd.model import Kind, Stat, Status, Why
 from syncd.run.job import Job
 from syncd.run.place import Listing, Place
 from syncd.run.preview import plan_sync
@@ -90,7 +89,7 @@ class _Target:
     def __init__(self, job: Job, read: float, pool: ThreadPoolExecutor) -> None:
         self._job, self._layout, self._pool, self._read = job, job.layout, pool, read
         self._chance = random.Random()  # noqa: S311 - a sample, no secret
-        self._begun = self._last_run()
+        self._begun = job.checkpoint.runs(job.name, 1)
         self._patience = _PATIENCE
 
     def lines(self) -> Iterator[VerifyLine]:
@@ -98,23 +97,16 @@ class _Target:
             for chunk in chunks(self._wanted()):
                 found = listing.take([wanted.key for wanted in chunk])
                 stats = [found.get(wanted.key) for wanted in chunk]
-                yield from self._certain((self._pool.map if self._read else map)(self._judge, chunk, stats))
-            for keys in chunks(filterfalse(self._own, listing.keys())):
-                yield from self._certain(map(self._nobodys, keys))
+                yield from self._certain(list((self._pool.map if self._read else map)(self._judge, chunk, stats)))
+            for some in chunks(self._others(listing.keys())):
+                yield from self._certain(some)
 
     def _wanted(self) -> Iterator[_Wanted]:
         for project, state in self._job.checkpoint.states(self._job.name).items():
             if state.settings:
                 yield _Wanted(project, None, self._layout.settings(project), state.settings)
         for project, entry in self._job.checkpoint.entries(self._job.name):
-            yield self._of(project, entry)
-
-    def _of(self, project: str, entry: Entry) -> _Wanted:
-        return _Wanted(project, entry.task, self._layout.task(project, entry.task), entry.digest, entry.size, entry.etag)
-
-    def _own(self, key: str) -> bool:
-        """What syncd keeps beside the TaskFiles."""
-        return key.startswith("_syncd/") or bool((named := self._layout.named(key)) and named.where)
+            yield _Wanted(project, entry.task, self._layout.task(project, entry.task), entry.digest, entry.size, entry.etag)
 
     def _judge(self, wanted: _Wanted, found: Stat | None) -> VerifyLine:
         line = VerifyLine(SAME, wanted.project, wanted.task, wanted.key, "", found)
@@ -123,57 +115,57 @@ class _Target:
         if wanted.size not in {None, found.size}:
             return line._replace(sign=DIFFERS, why=f"{found.size:,} bytes instead of {wanted.size:,}")
         if self._chance.random() < self._read:
-            return self._content(line, wanted)
+            return self._content(line, wanted.digest)
         if wanted.etag not in {None, found.etag}:
             return line._replace(sign=DIFFERS, why="written by somebody else, or moved (--read-data tells)")
         return line
 
-    def _content(self, line: VerifyLine, wanted: _Wanted) -> VerifyLine:
+    def _content(self, line: VerifyLine, digest: bytes) -> VerifyLine:
         """The line again, after the file was read."""
         try:
-            data = self._job.target.get(wanted.key)
+            data = self._job.target.get(line.key)
         except TaskError as error:
             return line._replace(sign=ERROR, why=str(error))
         if data is None:
             return line._replace(sign=MISSING, why="missing")
-        right = encode.digest(data) == wanted.digest
+        right = encode.digest(data) == digest
         return line._replace(sign=SAME if right else DIFFERS, why="" if right else "other content", read=True)
 
-    def _nobodys(self, key: str) -> VerifyLine:
-        """A file that no Entry tells of: an orphan, whose key syncd could have written, or a foreign one."""
-        if (named := self._layout.named(key)) is None or "~~" in key:  # a shortened id could be anybody's
-            return VerifyLine(EXTRA, "", None, key, "not syncd's, which never touches it")
-        return VerifyLine(EXTRA, named.project, named.task, key, "orphaned: no Entry tells of it")
+    def _others(self, keys: Iterable[str]) -> Iterator[VerifyLine]:
+        """Files that no Entry tells of: orphans, whose key syncd could have written, and foreign ones; less what syncd keeps beside the TaskFiles."""
+        for key in keys:
+            named = self._layout.named(key)
+            if named is not None and not named.where and "~~" not in key:
+                yield VerifyLine(EXTRA, named.project, named.task, key, "orphaned: no Entry tells of it")
+            elif (named is None or not named.where) and not key.startswith("_syncd/"):
+                yield VerifyLine(EXTRA, "", None, key, "not syncd's, which never touches it")
 
-    def _last_run(self) -> tuple[str, bool]:
-        """The last Run, and whether it is over."""
-        run = self._job.checkpoint.runs(self._job.name, 1)[0]
-        return run.run_id, run.status is not None
+    def _certain(self, lines: Sequence[VerifyLine]) -> Iterable[VerifyLine]:
+        """These lines, but for differences that a Run made while it was being verified."""
+        if not any(map(_suspect, lines)) or not self._disturbed():
+            return lines
+        return filter(None, self._pool.map(self._again, lines))
 
-    def _certain(self, found: Iterable[VerifyLine]) -> Iterable[VerifyLine]:
-        """These lines, but for differences that a Run made while it was being verified: it is given a little time."""
-        lines = list(found)
-        moving = any(map(_suspect, lines)) and (not self._begun[1] or self._last_run() != self._begun)
-        while moving and any(map(_suspect, lines)):
-            if moving := self._patience > 0 and not self._last_run()[1]:
-                self._patience -= _PAUSE
-                self._job.clock.wait(_PAUSE)
-            lines = [line for line in self._pool.map(self._again, lines) if line is not None]
-        return lines
+    def _disturbed(self) -> bool:
+        """Whether a Run put files meanwhile; one that goes on is given a little time to record them."""
+        while (last := self._job.checkpoint.runs(self._job.name, 1))[0].status is None and self._patience > 0:
+            self._patience -= _PAUSE
+            self._job.clock.wait(_PAUSE)
+        return last[0].status is None or last != self._begun
 
     def _again(self, line: VerifyLine) -> VerifyLine | None:
         """A difference as Checkpoint and Target tell it by now; None when neither knows of that file any more."""
         if not _suspect(line):
             return line
         checkpoint, name = self._job.checkpoint, self._job.name
-        wanted: _Wanted | None = None
-        if line.task is not None:
+        if line.task is None:
+            state = checkpoint.states(name).get(line.project)
+            digest = b"" if state is None else state.settings
+        else:
             entry = checkpoint.known(name, line.project).entries([line.task]).get(line.task)
-            wanted = None if entry is None else self._of(line.project, entry)
-        elif (state := checkpoint.states(name).get(line.project)) is not None and state.settings:
-            wanted = _Wanted(line.project, None, line.key, state.settings)
-        if wanted is not None:
-            return self._content(line, wanted)
+            digest = b"" if entry is None else entry.digest
+        if digest:
+            return self._content(line, digest)
         return line if line.sign == EXTRA and self._job.target.get(line.key) is not None else None
 
 
