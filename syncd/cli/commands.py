@@ -179,7 +179,7 @@ def rebuild(call: Call, *, force: Annotated[bool, typer.Option("--force", help="
 
     Every Sync reads its whole Source and adopts each file that is right in its Target; nothing right is put again.
     """
-    from syncd.cli.rebuild import run_rebuild
+    from syncd.cli.sync import run_rebuild
 
     return run_rebuild(call, force=force)
 
@@ -329,17 +329,11 @@ def _status(config: Config, checkpoint: Checkpoint, name: str, now: int) -> dict
 
 
 def _status_row(state: dict[str, Any]) -> tuple[str, ...]:
-    last = "never" if state["age"] is None else f"{_span(state['age'])} ago, {state['kind']}"
-    lag = "" if state["lag"] is None else _span(state["lag"])
+    from syncd.daemon.schedule import span
+
+    last = "never" if state["age"] is None else f"{span(state['age'])} ago, {state['kind']}"
+    lag = "" if state["lag"] is None else span(state["lag"])
     return (state["sync"], state["status"] or "-", last, lag, f"{state['tasks']:,}", f"{state['failing']:,}" if state["failing"] else "")
-
-
-def _span(seconds: float) -> str:
-    """`12s`, `3m`, `5h`, `2d`: one number, the largest unit that gives at least 2 (seconds excepted)."""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:.0f}s"
 
 
 @command(trash, "list")

@@ -60,9 +60,7 @@ def run_history(call: Call, sync: str, task: str, project: str) -> int:
         first = next(versions, None)
         if first is None:
             where = f"Collection {project}" if project else f"any Collection of {target.place}"
-            raise SyncdError(
-                f"no version of task {task} is in {where}: check the ids" + ("" if project else ", or name its Collection with --project")
-            )
+            raise SyncdError(f"no version of task {task} is in {where}: check the ids" + ("" if project else ", or name its --project"))
         for version in (first, *versions):
             if call.json:
                 call.object({"sync": sync, "project": projects[0], "task": task} | _fields(version))

@@ -19,13 +19,8 @@ _TITLE = 26  # columns: what leaves room for the rest on 80
 @contextmanager
 def follow(name: str, kind: Kind) -> Iterator[OnProgress]:
     """What to call as the Run goes on."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=16),
-        TextColumn("{task.fields[counts]}"),
-        TimeRemainingColumn(compact=True),
-    )
+    title, counts = TextColumn("{task.description}"), TextColumn("{task.fields[counts]}")
+    columns = (SpinnerColumn(), title, BarColumn(bar_width=16), counts, TimeRemainingColumn(compact=True))
     with Bar(*columns, console=Console(stderr=True, highlight=False), transient=True) as bar:
         shown = bar.add_task(_short(name), total=None, counts="looking")
         current = ""
@@ -37,10 +32,10 @@ def follow(name: str, kind: Kind) -> Iterator[OnProgress]:
             if progress.project != current:
                 current = progress.project
                 bar.reset(shown, total=total, description=_short(f"{name} · {progress.title or progress.project}"))
-            counts = f"{progress.read:,}/{total:,}" if total else f"{progress.read:,}"
-            counts += f" [red]{progress.failed:,} failed[/]" if progress.failed else ""
-            counts += f" [dim]{bar.tasks[0].speed:,.0f}/s[/]" if bar.tasks[0].speed else ""
-            bar.update(shown, completed=progress.read, total=max(total, progress.read) if total else None, counts=counts)
+            said = f"{progress.read:,}/{total:,}" if total else f"{progress.read:,}"
+            said += f" [red]{progress.failed:,} failed[/]" if progress.failed else ""
+            said += f" [dim]{bar.tasks[0].speed:,.0f}/s[/]" if bar.tasks[0].speed else ""
+            bar.update(shown, completed=progress.read, total=max(total, progress.read) if total else None, counts=said)
 
         yield on_progress
 

@@ -1,6 +1,7 @@
-"""`syncd sync`: one Run of each Sync in the foreground, and what it did.
+"""`syncd sync`: one Run of each Sync in the foreground, and what it did. `syncd rebuild`: the same in full, for a new Checkpoint.
 
-Rules: a Sync that fails does not stop the next one; an interrupt does. The exit code is the worst of all Syncs.
+Rules: a Sync that fails does not stop the next one; an interrupt does. The exit code is the worst of all Syncs. `rebuild` refuses to touch a
+Checkpoint that is sound, unless told to, and a place that the marker says is another Sync's.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from types import FrameType
@@ -20,13 +21,14 @@ from syncd.cli.jobs import read
 from syncd.cli.main import INTERRUPTED, Call
 from syncd.cli.output import clean, fold, log, paint, say, table
 from syncd.clock import SystemClock
-from syncd.config import open_checkpoint
+from syncd.config import open_checkpoint, open_target, set_aside_checkpoint
 from syncd.errors import CheckpointError, OwnedError, SyncdError
 from syncd.model import Failure, Kind, Report, Status
 from syncd.run import due, run_sync
 from syncd.run.confirmed import command, leave
 from syncd.run.job import Job, OnProgress
 from syncd.run.opening import opened
+from syncd.run.place import owner
 
 WORST = (0, 3, 20, 1, 12, 11, 78, INTERRUPTED)
 """Exit codes from good to bad: some tasks failed, a person must confirm, a Run failed, and then why nothing could be done at all."""
@@ -63,6 +65,28 @@ def run_syncs(call: Call, wanted: Sequence[str] | None, *, full: bool, confirm_d
         _summary(call, reports)
     unrun = [INTERRUPTED] if len(reports) < len(names) else []
     return max([report.exit_code for report in reports] + unrun, key=WORST.index)
+
+
+def run_rebuild(call: Call, *, force: bool) -> int:
+    """Keep the old Checkpoint aside if need be, and run each Sync in full that has not had its full Run; the worst exit code."""
+    config, names = read(call, None)
+    clock = SystemClock()
+    if aside := set_aside_checkpoint(config, clock.now(), force=force):
+        log.warning("the old Checkpoint is kept as %s: %s", aside[1], aside[0])
+    with closing(open_checkpoint(config, read_only=True)) as checkpoint:
+        names = [name for name in names if checkpoint.last_full(name) is None]
+    if not names:
+        raise SyncdError(f"the Checkpoint in {config.state} is sound: there is nothing to rebuild (--force makes a new one all the same)")
+    ours = []
+    for name in names:
+        with closing(open_target(config, name, clock)) as target:
+            if (other := owner(target)) in {"", name}:
+                ours.append(name)
+            else:
+                advice = f"`syncd sync {name} --full --take-over` inherits the place if that one is gone for good"
+                log.error("%s: %s belongs to sync %s, by its marker: %s", name, target.place, other, advice)
+    code = run_syncs(call, ours, full=True, confirm_deletes="", take_over=True) if ours else 0
+    return max(code, 0 if ours == names else OwnedError.exit_code, key=WORST.index)
 
 
 def _run(opening: AbstractContextManager[Job], name: str, call: Call, start: Callable[..., Report], *, full: bool) -> Report:

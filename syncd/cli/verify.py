@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
 
 import typer
 
@@ -84,7 +82,7 @@ def _verify(job: Job, call: Call, part: float, *, source: bool, everything: bool
 def _followed(job: Job, lines: Iterable[VerifyLine], call: Call) -> Iterator[VerifyLine]:
     """The same, below them a bar when somebody watches."""
     total = sum(job.checkpoint.size(job.name, project) for project in job.checkpoint.states(job.name))
-    with progress(job.name, Kind.FULL, call) if sys.stdout.isatty() else nullcontext() as on_progress:
+    with progress(job.name, Kind.FULL, call) as on_progress:
         for number, line in enumerate(lines, 1):
             if on_progress is not None and number % _STEP == 0:
                 on_progress(Progress("files", "files", total, number, 0, 0, 0))

@@ -1,7 +1,7 @@
 """The page: every Sync at a glance, and one page for each of them, as HTML that needs no JavaScript.
 
 Rules: each value goes through the template's escaping, none is marked safe; what needs a person comes first; a state is a word, a shape and a
-colour, never a colour alone; 100 Syncs a page, so that it stays quick with thousands. Refuses to start or change anything.
+colour, never a colour alone. Refuses to start or change anything.
 """
 
 from __future__ import annotations
@@ -13,22 +13,20 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import resources
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from syncd import __version__
-from syncd.clock import SECOND, format_time
+from syncd.clock import format_time
 from syncd.daemon.ledger import Ledger, State
-from syncd.daemon.schedule import describe
+from syncd.daemon.schedule import ago, describe, span
 from syncd.daemon.service import Service
 from syncd.keys import shown
 from syncd.model import Failure, RunRecord, Status
 from syncd.run.confirmed import command
 
-PAGE = 100  # Syncs
 HISTORY, FAILURES, BARS = 50, 100, 24  # Runs and failed tasks on the page of a Sync; Runs in a sparkline
-_QUERY = 200  # characters of a filter
 _URGENT = {State.GUARDED: 0, State.FAILED: 1, State.PARTIAL: 2}
 _WORDS = {
     State.GUARDED: "needs a person", State.FAILED: "failed", State.PARTIAL: "tasks failed", State.RUNNING: "running", State.OK: "ok",
@@ -40,9 +38,6 @@ _FAULTS = {
     503: ("No answer right now", "syncd could not look this up."),
     500: ("That went wrong", "syncd made a mistake while answering. Backups go on; the log says more."),
 }
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-
-
 _FOLDER = resources.files("syncd.daemon") / "templates"
 STATIC = {name: (_FOLDER / name).read_bytes() for name in ("style.css", "page.js", "icon.svg")}
 
@@ -58,20 +53,15 @@ class Page:
         env.globals |= {"words": _WORDS, "version": __version__, "build": build, "State": State, "command": command, "describe": describe}
         self._templates = {name: env.get_template(f"{name}.html") for name in ("index", "sync", "fault")}
 
-    def index(self, query: Mapping[str, str]) -> str:
-        """Every Sync, or those that `q` (part of a name, Source or Target) and `state` select; `page` counts from 1."""
+    def index(self, state: str) -> str:
+        """Every Sync, or those in that state."""
         everything = self._service.syncs()
-        text, state = query.get("q", "")[:_QUERY].strip(), query.get("state", "")
-        found = sorted((sync for sync in everything if _matches(sync, text, state)), key=urgency)
-        pages = max(1, math.ceil(len(found) / PAGE))
-        number = min(pages, int(page)) if (page := query.get("page", ""))[:6].isdecimal() and len(page) < len("1000000") else 1
-        rows = found[max(0, number - 1) * PAGE :][:PAGE]
+        rows = sorted((sync for sync in everything if state in {"", sync.state}), key=urgency)
         counts = Counter(sync.state for sync in everything)
         return self._templates["index"].render(
             now=self._service.clock.now(), config=self._service.config_state, unready=self._service.unready(), queue=self._service.queue(),
             total=len(everything), tasks=sum(sync.standing.tasks for sync in everything), urgent=sum(sync.left in _URGENT for sync in everything),
-            counts=[(state, counts[state]) for state in _WORDS if counts[state]], found=len(found), rows=rows, q=text, state=state,
-            page=number, pages=pages, link=lambda **change: "?" + urlencode({"q": text, "state": state} | change),
+            counts=[(state, counts[state]) for state in _WORDS if counts[state]], rows=rows, state=state,
             runs={sync.name: self._service.checkpoint.runs(sync.name, BARS) for sync in rows},
             guards=[sync for sync in rows if sync.left is State.GUARDED],
         )  # fmt: skip
@@ -94,30 +84,9 @@ class Page:
         return self._templates["fault"].render(title=title, text=words or text, status=status)
 
 
-def _matches(sync: Ledger, text: str, state: str) -> bool:
-    searched = f"{sync.name} {sync.rules.source} {sync.rules.target}".casefold()
-    return (not state or sync.state == state) and all(part in searched for part in text.casefold().split())
-
-
 def urgency(sync: Ledger) -> int:
     """Smaller comes first: what needs a person, what failed, the rest. A Run that goes on does not hide how the last one ended."""
     return _URGENT.get(sync.left, len(_URGENT))
-
-
-def span(seconds: float) -> str:
-    """`3 h 20 min`: the largest unit and the next."""
-    left = max(0, round(seconds))
-    at = next((at for at, (_, length) in enumerate(_UNITS) if left >= length), len(_UNITS) - 1)
-    (unit, length), (smaller, part) = _UNITS[at], (*_UNITS, ("", 1))[at + 1]
-    rest = left % length // part if smaller else 0
-    return f"{left // length} {unit}" + (f" {rest} {smaller}" if rest else "")
-
-
-def ago(at: int, now: int) -> str:
-    """`12 s ago`, `in 12 s`."""
-    seconds = (now - at) / SECOND
-    words = span(abs(seconds) if abs(seconds) < 60 else abs(seconds) // 60 * 60)  # noqa: PLR2004 - from a minute on nobody counts seconds
-    return "now" if abs(seconds) < 1 else f"{words} ago" if seconds > 0 else f"in {words}"
 
 
 def utc(at: int) -> str:

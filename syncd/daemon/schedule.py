@@ -1,4 +1,4 @@
-"""When the next Run of a Sync is due. Pure: rules, what happened and the time in, a time out; all times in microseconds, pauses in seconds.
+"""When the next Run of a Sync is due, and times in words. Pure: rules, what happened and the time in, a time out; in microseconds, pauses in seconds.
 
 Slots lie on a grid of the wall clock, `every` apart, shifted by a hash of the Sync's name: Syncs are spread, a restart moves nothing, and neither
 does a late or a long Run. What was missed (the daemon was down, or busy, or the clock was set forward) is made up for by one Run, at once.
@@ -13,11 +13,11 @@ from syncd.config import SyncConfig
 from syncd.cron import next_time
 from syncd.fields import format_duration
 
-NO_SCHEDULE = "no schedule"
 JUMP = 2 * SECOND  # a clock that moved by more was set, not corrected
 _LONGEST = 3600.0  # seconds: the pause after failures grows up to this
 _FIRST = 60.0  # seconds: the pause after failures of a Sync with `cron` grows from this
 _DOUBLINGS = 40
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def next_slot(name: str, rules: SyncConfig, last: int | None, failed: int, now: int) -> int | None:
@@ -40,7 +40,23 @@ def describe(rules: SyncConfig) -> str:
     """The schedule in words."""
     if rules.cron is not None:
         return f"cron {rules.cron}"
-    return NO_SCHEDULE if rules.every is None else f"every {format_duration(rules.every)}"
+    return "no schedule" if rules.every is None else f"every {format_duration(rules.every)}"
+
+
+def span(seconds: float) -> str:
+    """`3 h 20 min`: the largest unit and the next."""
+    left = max(0, round(seconds))
+    at = next((at for at, (_, length) in enumerate(_UNITS) if left >= length), len(_UNITS) - 1)
+    (unit, length), (smaller, part) = _UNITS[at], (*_UNITS, ("", 1))[at + 1]
+    rest = left % length // part if smaller else 0
+    return f"{left // length} {unit}" + (f" {rest} {smaller}" if rest else "")
+
+
+def ago(at: int, now: int) -> str:
+    """`12 s ago`, `in 12 s`."""
+    seconds = (now - at) / SECOND
+    words = span(abs(seconds) if abs(seconds) < 60 else abs(seconds) // 60 * 60)  # noqa: PLR2004 - from a minute on nobody counts seconds
+    return "now" if abs(seconds) < 1 else f"{words} ago" if seconds > 0 else f"in {words}"
 
 
 def _extra(rules: SyncConfig, failed: int) -> int:

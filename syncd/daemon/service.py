@@ -20,7 +20,7 @@ from syncd.config import Config
 from syncd.context import about
 from syncd.daemon.ledger import Ledger, wiring
 from syncd.daemon.pool import Pool
-from syncd.daemon.schedule import JUMP, NO_SCHEDULE, describe
+from syncd.daemon.schedule import JUMP
 from syncd.errors import CheckpointError, ConfigError
 from syncd.model import Report
 from syncd.run import INTERRUPTED
@@ -157,9 +157,6 @@ class Service:
             log.info("the config was read again: %s", "; ".join(f"{what} {', '.join(names)}" for what, names in told if names) or "no Sync changed")
         for problem in self.config_state.problems:
             log.warning("%s", problem)
-        for name in (*fresh, *changed):
-            if describe(config.syncs[name]) == NO_SCHEDULE:
-                log.info("%s has no schedule: only hooks, and changes in the folder of a files Source, start its Runs", name)
 
     def refuse(self, error: ConfigError) -> None:
         """The newest config is not right: the one before it stays."""

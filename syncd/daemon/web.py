@@ -99,22 +99,17 @@ class Server:
 def serve(service: Service, http: Http) -> Server:
     """Answer at `http.listen`. Raises SyncdError when the address can't be had."""
     host, _, port = http.listen.rpartition(":")
-    listener = _listen(host.strip("[]"), int(port), http.listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = family is socket.AF_INET6 and socket.has_dualstack_ipv6()
+    try:
+        listener = socket.create_server((host.strip("[]"), int(port)), family=family, dualstack_ipv6=both)
+    except OSError as error:
+        raise SyncdError(f"http: can't listen at {http.listen}: {error.strerror}; end what uses it, or give another address in the config") from error
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does so for its own sockets only; without it an answer takes 40 ms
     loopback = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
     if not loopback and not http.password:
         log.warning("http: %s is open to whoever reaches it: set http.username and http.password, or listen at 127.0.0.1", http.listen)
     return Server(_gated(_Site(service, http).app, http, check_host=loopback and not http.password), listener)
-
-
-def _listen(host: str, port: int, text: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    both = family is socket.AF_INET6 and socket.has_dualstack_ipv6()
-    try:
-        listener = socket.create_server((host, port), family=family, dualstack_ipv6=both)
-    except OSError as error:
-        raise SyncdError(f"http: can't listen at {text}: {error.strerror}; end what uses it, or give another address in the config") from error
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does so for its own sockets only; without it an answer takes 40 ms
-    return listener
 
 
 class _Site:
@@ -141,7 +136,7 @@ class _Site:
         return Response(self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     def _index(self, request: Request) -> Response:
-        return _html(self._page.index(request.query_params))
+        return _html(self._page.index(request.query_params.get("state", "")))
 
     def _sync(self, request: Request) -> Response:
         html = self._page.sync(request.path_params["name"])

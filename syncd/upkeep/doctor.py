@@ -27,7 +27,7 @@ from syncd.run.place import Place
 from syncd.sources.base import Introduced, selected
 from syncd.targets.base import Finding, Inspected, Sign, Target
 
-_PROBE = "_syncd/probe-"
+_PROBE, _COPY = "_syncd/probe.json", "_syncd/probe-copy.json"
 _PATIENCE = 5.0  # seconds
 _CLOCKS_APART = 30 * SECOND  # more is worth a word; a Date has whole seconds, and the answer took its time
 _SHOWN = 5  # Collections named
@@ -139,28 +139,25 @@ def _unused(chosen: Fields, clock: Clock) -> Iterator[Finding]:
 
 def _probed(target: Target) -> Iterator[Finding]:
     """Write, read back, list, copy, create and delete files that no Run would write."""
-    for page in target.list(_PROBE):  # left by one that was killed
-        target.delete([stat.key for stat in page])
-    probe = f"{_PROBE}{secrets.token_hex(8)}.json"
-    probes, data = [probe, copy := f"{probe}-copy"], f'{{"probe": "{probe}"}}\n'.encode()
+    data = f'{{"probe": "{secrets.token_hex(8)}"}}\n'.encode()
     try:
-        target.put(probe, data)
+        target.put(_PROBE, data)
         target.flush()
-        copied = target.copy(probe, copy)
+        copied = target.copy(_PROBE, _COPY)
         target.flush()
         wrong = {
-            "what was written is not read back": target.get(probe) != data,
-            "what was written is not listed as it is": [(s.key, s.size) for page in target.list(copy) for s in page] != [(copy, len(data))],
-            "a copy is not what was copied": not copied or target.get(copy) != data,
+            "what was written is not read back": target.get(_PROBE) != data,
+            "what was written is not listed as it is": [(s.key, s.size) for page in target.list(_COPY) for s in page] != [(_COPY, len(data))],
+            "a copy is not what was copied": not copied or target.get(_COPY) != data,
         }
-        keeps = target.conditional() and not target.create(probe, b"{}")
+        keeps = target.conditional() and not target.create(_PROBE, b"{}")
     except BaseException:
         with suppress(SyncdError):  # what went wrong is on its way already
-            target.delete(probes)
+            target.delete([_PROBE, _COPY])
         raise
-    target.delete(probes)
+    target.delete([_PROBE, _COPY])
     target.flush()
-    wrong["what is deleted is still there"] = any(target.get(each) is not None for each in probes)
+    wrong["what is deleted is still there"] = any(target.get(each) is not None for each in (_PROBE, _COPY))
     if not any(wrong.values()):
         yield Finding(Sign.OK, "writes, reads back, lists, copies and deletes")
     yield from (Finding(Sign.WRONG, message, "a backup there could not be trusted: use another store") for message, so in wrong.items() if so)

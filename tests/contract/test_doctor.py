@@ -321,7 +321,7 @@ def test_a_store_that_does_not_keep_its_promises_is_found_out(
 
 
 def test_probes_of_a_doctor_that_was_killed_go_with_the_next_one(desk: Desk, tmp_path: Path) -> None:
-    left = tmp_path / "backup/_syncd/probe-0123456789abcdef.json"
+    left = tmp_path / "backup/_syncd/probe.json"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"{}")
     assert {finding.sign for finding in desk.findings("target")} == {Sign.OK}

@@ -25,7 +25,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync")
 PATHS = {
     "all": "/", "hostile": "/syncs/" + quote(HOSTILE, safe=""), "guarded": "/syncs/street-scenes", "failed": "/syncs/xray-chest",
-    "partial": "/syncs/invoices", "running": "/syncs/satellite", "never": "/syncs/new-project", "empty": "/?q=zzz", "fault": "/nope",
+    "partial": "/syncs/invoices", "running": "/syncs/satellite", "never": "/syncs/new-project", "empty": "/?state=zzz", "fault": "/nope",
 }  # fmt: skip
 
 pytestmark = [
@@ -115,13 +115,11 @@ def test_a_hostile_name_is_text_and_its_link_leads_to_its_page(tab: Watched, add
 
 def test_it_refreshes_and_keeps_what_the_reader_is_doing(tab: Watched, address: str, service: FakeService) -> None:
     tab.page.goto(address)
-    tab.page.get_by_role("searchbox").fill("half a wo")
     tab.page.locator("#sync-cats").focus()
     service.ledgers = [ledger("cats", tasks=77_001)]
     tab.page.evaluate("refresh()")
     assert tab.page.get_by_role("row", name="cats").get_by_text("77,001").is_visible()
     assert tab.page.evaluate("document.activeElement.id") == "sync-cats"
-    assert tab.page.get_by_role("searchbox").input_value() == "half a wo"
     assert tab.page.title() == "syncd"
     assert tab.page.get_by_role("status").inner_text() == "Backups go on, but look below"
 
@@ -161,9 +159,8 @@ def test_without_javascript_everything_is_there(chromium: Browser, address: str)
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(address)
-    page.get_by_role("searchbox").fill("xray")
-    page.get_by_role("button", name="Filter").click()
-    assert page.locator("tbody tr").count() == 1
+    page.get_by_role("link", name="failed 2").click()
+    assert page.locator("tbody tr").count() == 2
     page.get_by_role("link", name="xray-chest").click()
     assert page.locator("tbody tr").count() == 24
     assert page.get_by_role("button", name="Copy").count() == 0, "a button that would do nothing is not shown"
@@ -207,8 +204,6 @@ def test_hundreds_of_syncs_with_long_names_on_a_phone(chromium: Browser, address
     context = chromium.new_context(viewport={"width": 360, "height": 800})
     page = context.new_page()
     page.goto(address)
-    assert page.locator("tbody tr").count() == 100
+    assert page.locator("tbody tr").count() == 500
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    page.get_by_role("link", name="Next").click()
-    assert page.get_by_text("Page 2 of 5, 500 Syncs").is_visible()
     context.close()

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from syncd.clock import SECOND
 from syncd.daemon import page
 from syncd.daemon.ledger import State
-from syncd.daemon.page import Page, ago, span, spark, urgency
+from syncd.daemon.page import Page, spark, urgency
+from syncd.daemon.schedule import ago, span
 from syncd.daemon.service import ConfigState
-from syncd.model import Failure, RunRecord, Status
+from syncd.model import Failure, Status
 from tests.fakes.service import HOSTILE, MINUTE, NOW, FakeService, history, ledger, run, sample
 
 VOID = {"meta", "link", "input", "path", "use", "circle", "rect"}
@@ -62,8 +63,8 @@ def shown(service: FakeService) -> Page:
     return PAGE
 
 
-def index(service: FakeService, **query: str) -> Tree:
-    return Tree(shown(service).index(query))
+def index(service: FakeService, state: str = "") -> Tree:
+    return Tree(shown(service).index(state))
 
 
 def one(service: FakeService, name: str) -> Tree:
@@ -122,7 +123,7 @@ def test_more_failed_tasks_than_fit_say_where_the_rest_is() -> None:
 
 def test_nothing_to_show_says_what_to_do() -> None:
     assert "Add one under syncs: in /etc/syncd/syncd.yaml" in index(FakeService())
-    assert "No Sync matches “zzz” in state “ok”" in index(sample(), q="zzz", state="ok")
+    assert "No Sync is in state “zzz”" in index(sample(), "zzz")
     assert "the first Run starts in 30 s" in one(sample(), "new-project")
     assert "It has no schedule: give it every: in the config" in one(sample(), "on-call")
     assert "All is well" in index(FakeService([ledger("cats")]))
@@ -144,7 +145,7 @@ def test_words_without_end_are_cut() -> None:
     last = run("cats", Status.GUARDED, guard=words, error=words, plan_id="p1")
     service = FakeService([ledger("cats", State.GUARDED, last)], {"cats": [last] * 20}, reasons=[words] * 9)
     service.config_state = ConfigState(Path("syncd.yaml"), NOW, [f"syncd.yaml:{n}:1: unknown key" for n in range(2000)])
-    for html in (shown(service).index({}), shown(service).sync("cats") or ""):
+    for html in (shown(service).index(""), shown(service).sync("cats") or ""):
         assert len(html) < 20_000
         assert "Collection 3 is gone" in html
         assert "and 1,990 more: <code>syncd validate</code>" in html
@@ -174,40 +175,22 @@ def test_no_value_becomes_markup(name: str, error: str, query: str) -> None:
         hostile.wiring = hostile.rules.model_copy(update={"source": error, "target": error, "cron": error}), *hostile.wiring[1:]
         service = FakeService([hostile], {name: [last]}, {name: [Failure(error, error, error)]}, reasons=[error])
         service.config_state = ConfigState(Path(error), NOW, [error])
-        return [index(service), one(service, name), index(service, q=query + "\x00none"), Tree(shown(service).fault(404, error))]
+        return [index(service), one(service, name), index(service, query + "\x00none"), Tree(shown(service).fault(404, error))]
 
     for tree, tame in zip(pages(name, error, query), pages("cats", "x", "dogs"), strict=True):
         assert [(tag, sorted(attrs)) for tag, attrs in tree.tags] == [(tag, sorted(attrs)) for tag, attrs in tame.tags]
         assert [attrs["src"] for tag, attrs in tree.tags if tag == "script"] == [attrs["src"] for tag, attrs in tame.tags if tag == "script"]
 
 
-def test_filters_need_no_javascript() -> None:
+def test_a_state_may_be_looked_at_alone() -> None:
+    assert index(sample(), "failed").rows() == ["sync-xray-chest", f"sync-{HOSTILE}"]
+    assert index(sample(), "ok").rows() == ["sync-cats"]
+
+
+def test_many_syncs_are_one_page_of_modest_size() -> None:
     service = sample(extra=500)
-    assert index(service, q="XRAY").rows() == ["sync-xray-chest"]
-    assert len(index(service, q="team- bucket").rows()) == page.PAGE
-    assert index(service, state="failed").rows() == ["sync-xray-chest", f"sync-{HOSTILE}"]
-    assert index(service, q="team", state="failed").rows() == []
-
-
-def test_many_syncs_come_page_by_page_and_every_one_once() -> None:
-    service = sample(extra=500)
-    seen = [row for number in range(1, 7) for row in index(service, page=str(number)).rows()]
-    assert len(seen) == len(set(seen)) == 508
-    assert len(shown(service).index({})) < 200_000, "bytes of a page of 100"
-    asked: list[str] = []
-
-    def runs(name: str, limit: int) -> list[RunRecord]:
-        asked.append(name)
-        return []
-
-    service.runs = runs  # type: ignore[method-assign]  # watched
-    index(service)
-    assert len(asked) == page.PAGE, "the history of those shown, not of all"
-
-
-@pytest.mark.parametrize("number", ["0", "-1", "7", "999999999999999999999", "x", "", "²", "1e3"])
-def test_a_page_that_is_not_there_is_the_nearest(number: str) -> None:
-    assert len(index(sample(extra=500), page=number).rows()) in {page.PAGE, 8}
+    assert len(set(index(service).rows())) == 508
+    assert len(shown(service).index("")) < 700_000, "bytes"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from tests.fakes.daemon import until
 from tests.fakes.service import HOSTILE, NOW, SECRET, FakeService, ledger, run, sample
 
 PASSWORD = "pässword: with colon"
-PATHS = ["/", "/?q=cats", "/syncs/cats", "/metrics", "/static/style.css", "/static/page.js", "/nope", "/syncs/nope", "/healthz", "/readyz"]
+PATHS = ["/", "/?state=ok", "/syncs/cats", "/metrics", "/static/style.css", "/static/page.js", "/nope", "/syncs/nope", "/healthz", "/readyz"]
 Serving = Callable[..., AbstractContextManager[httpx.Client]]
 
 
