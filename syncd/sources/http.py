@@ -65,6 +65,19 @@ class Auth(Protocol):
         ...
 
 
+class Token:
+    """An `Authorization` that stays the same."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def header(self, post: Post) -> str:  # noqa: ARG002 - others send something
+        return self._value
+
+    def renew(self) -> bool:
+        return False
+
+
 class _BrittleError(TransientError):
     """The server failed on this very request: perhaps a passing fault, perhaps too much was asked for, perhaps one task in the answer."""
 

@@ -24,7 +24,7 @@ from syncd.model import Collection, Gone
 from syncd.retry import Retry
 from syncd.sources import label_studio_api as api
 from syncd.sources.base import Batch, Selection, Who, selected
-from syncd.sources.http import Http, Limits
+from syncd.sources.http import Http, Limits, Token
 from syncd.sources.label_studio_hooks import LabelStudioHooks
 from syncd.sources.label_studio_reading import Reading
 
@@ -70,7 +70,7 @@ def open(config: Config, select: Selection, clock: Clock) -> LabelStudio:  # noq
 def http_of(config: Config, clock: Clock) -> Http:
     """Requests to that server, with its token of either kind."""
     secret = config.token.get_secret_value().strip()
-    auth = api.PersonalToken(secret, clock) if secret.count(".") == 2 else api.LegacyToken(secret)  # noqa: PLR2004 - a JWT has three parts
+    auth = api.PersonalToken(secret, clock) if secret.count(".") == 2 else Token(f"Token {secret}")  # noqa: PLR2004 - a JWT has three parts
     retry = Retry(clock, retry_for=config.retry_for, exhausted=SourceError)
     return Http(config.url, retry, auth, api.explain, clock, Limits(config.concurrency, config.max_requests_per_second), timeout=config.timeout)
 

@@ -74,19 +74,6 @@ class Page:
         return len(self.tasks) == self.counts.tasks
 
 
-class LegacyToken:
-    """`Authorization: Token <40 hex>`."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def header(self, post: Post) -> str:  # noqa: ARG002 - only the other kind sends anything
-        return f"Token {self._token}"
-
-    def renew(self) -> bool:
-        return False
-
-
 class PersonalToken:
     """A personal access token: a JWT that only buys access tokens of 300 s, which are what requests carry."""
 

@@ -28,7 +28,7 @@ from syncd.scratch import chunks
 from syncd.sources import labelbox_api as api
 from syncd.sources import labelbox_queries as queries
 from syncd.sources.base import Batch, Selection, Who, selected
-from syncd.sources.http import Http, Limits
+from syncd.sources.http import Http, Limits, Token
 from syncd.sources.labelbox_export import Exports, Order, name_for
 from syncd.sources.labelbox_reading import Reading
 from syncd.sources.labelbox_rows import refused, row_of, told_id
@@ -79,9 +79,9 @@ def open(config: Config, select: Selection, clock: Clock) -> Labelbox:  # noqa: 
     origin = f"{parts.scheme}://{parts.netloc}"
     limits = Limits(_CONNECTIONS, config.requests_per_minute / 60, burst=6.0)  # evenly, but for a tenth of a minute's at once
     account = sha256(key.encode()).hexdigest()
-    http = Http(origin, retry, api.BearerKey(key), api.explain, clock, limits, timeout=config.timeout, account=account)
+    http = Http(origin, retry, Token(f"Bearer {key}"), api.explain, clock, limits, timeout=config.timeout, account=account)
     talk = api.Api(http, retry, parts.path)
-    return Labelbox(config, talk, Exports(talk, clock, config.export_timeout), select or {"projects": ("*",)})
+    return Labelbox(config, http, talk, Exports(talk, clock, config.export_timeout), select or {"projects": ("*",)})
 
 
 class _Row(NamedTuple):
@@ -96,16 +96,16 @@ class Labelbox:
 
     waits = True
 
-    def __init__(self, config: Config, talk: api.Api, exports: Exports, select: Selection) -> None:
-        self._config, self._api, self._exports, self._select, self.failed = config, talk, exports, select, talk.failed
+    def __init__(self, config: Config, http: Http, talk: api.Api, exports: Exports, select: Selection) -> None:
+        self._config, self._http, self._api, self._exports, self._select, self.failed = config, http, talk, exports, select, http.failed
 
     @property
     def requests(self) -> int:
-        return self._api.requests
+        return self._http.requests
 
     def collections(self) -> list[Collection]:
         named = ((kind, self._select[kind]) for kind in api.KINDS if kind in self._select)
-        return [found for kind, names in named for found in self._api.collections(kind) if selected(names, _bare(found.id), found.title)]
+        return [found for kind, names in named for found in self._api.collections(kind) if selected(names, found.id.rpartition("/")[2], found.title)]
 
     def changes(
         self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True
@@ -153,7 +153,7 @@ class Labelbox:
         return Who(api.text(api.part(found, "user"), "email"), answer.asked_at)
 
     def close(self) -> None:
-        self._api.close()
+        self._http.close()
 
     def _scope(self, collection: Collection) -> Scope:
         kind, inner, id_ = collection.id.rpartition("/")
@@ -186,10 +186,6 @@ class Labelbox:
         errors = self._exports.pages(task, "ERRORS", self._exports.stream(task, "ERRORS"))
         failed += (refused(line)[0] for page in errors for line in page.lines)
         return None if count != stream.lines or None in failed else found | dict.fromkeys(id_ for id_ in failed if id_ is not None)
-
-
-def _bare(id_: str) -> str:
-    return id_.rpartition("/")[2]
 
 
 def _lasting(value: object) -> dict[str, object]:

@@ -20,7 +20,7 @@ from syncd.errors import AccessError, SourceError, TransientError, discreet
 from syncd.model import Collection
 from syncd.retry import Retry
 from syncd.sources import labelbox_queries as queries
-from syncd.sources.http import Answer, Http, Post
+from syncd.sources.http import Answer, Http
 
 LOG = logging.getLogger("syncd.labelbox")
 T = TypeVar("T")
@@ -43,19 +43,6 @@ class LimitError(TransientError):
 
 class NotFoundError(SourceError):
     """The server itself says that there is no such thing."""
-
-
-class BearerKey:
-    """`Authorization: Bearer <key>`."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    def header(self, post: Post) -> str:  # noqa: ARG002 - as `http.Auth` has it
-        return f"Bearer {self._key}"
-
-    def renew(self) -> bool:
-        return False
 
 
 def explain(detail: str) -> str:
@@ -81,16 +68,8 @@ class Api:
     """The questions a backup asks, all of them reading but for exports (see `labelbox_export`)."""
 
     def __init__(self, http: Http, retry: Retry, path: str) -> None:
-        self._http, self._retry, self.failed = http, retry, retry.failed
-        self._path = path
+        self._http, self._retry, self._path = http, retry, path
         self._user = ""
-
-    @property
-    def requests(self) -> int:
-        return self._http.requests
-
-    def close(self) -> None:
-        self._http.close()
 
     def retried(self, attempt: Callable[[], T]) -> T:
         """Tried again while it raises TransientError, then SourceError."""

@@ -15,8 +15,8 @@ from syncd.clock import SystemClock
 from syncd.errors import SourceError, Stopped
 from syncd.retry import Retry
 from syncd.sources import label_studio
-from syncd.sources.http import Gate, Http, Limits
-from syncd.sources.label_studio_api import LegacyToken, explain
+from syncd.sources.http import Gate, Http, Limits, Token
+from syncd.sources.label_studio_api import explain
 from tests.fakes.follower import Follower
 from tests.fakes.label_studio import Reply, Request, StandIn
 from tests.fakes.rig import TestClock
@@ -152,7 +152,7 @@ def test_a_request_that_fails_gives_its_turn_back(studio: StandIn) -> None:
 def test_the_wait_in_line_is_no_time_of_the_server(studio: StandIn) -> None:
     clock = SystemClock()
     retry = Retry(clock, retry_for=5, exhausted=SourceError)
-    http = Http(studio.url, retry, LegacyToken(studio.token), explain, clock, Limits(1), timeout=0.2)
+    http = Http(studio.url, retry, Token(f"Token {studio.token}"), explain, clock, Limits(1), timeout=0.2)
     door = Door(studio, stay=0.1)  # a third in line waits longer than the server may be silent
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: http.get("/api/current-user/whoami"), range(4)))
