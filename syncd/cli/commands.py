@@ -23,6 +23,7 @@ from syncd.errors import ConfigError
 if TYPE_CHECKING:
     from syncd.checkpoint.base import Checkpoint
     from syncd.config import Config
+    from syncd.run.job import Job
     from syncd.run.preview import PlanLine
 
 _TOTALS = {"+": "new", "~": "changed", "-": "deleted", "!": "failed"}
@@ -105,22 +106,23 @@ def plan(call: Call, syncs: Syncs = None, *, full: Annotated[bool, typer.Option(
 
     One line for each task: + new  ~ changed  - deleted  ! error
     """
-    from syncd.cli.jobs import each
+    from syncd.cli.jobs import WORST, for_each
     from syncd.model import Kind
     from syncd.run.preview import plan_sync
 
-    code = 0
-    for job in each(call, syncs):
-        counts: Counter[str] = Counter()
+    def planned(job: Job) -> int:
+        counts, code = Counter[str](), 0
         if not call.json:
             say(paint(job.name, "bold"))
         for line in plan_sync(job, Kind.FULL if full else None):
             counts[line.sign] += 1
-            code = max(code, line.exit_code)
+            code = max(code, line.exit_code, key=WORST.index)
             _plan_line(job.name, line, call)
         if not call.json:
             say("  " + (", ".join(f"{counts[sign]:,} {word}" for sign, word in _TOTALS.items() if counts[sign]) or "nothing to do"))
-    return code
+        return code
+
+    return for_each(call, syncs, planned)
 
 
 def _plan_line(name: str, line: PlanLine, call: Call) -> None:
@@ -339,21 +341,25 @@ def _status_row(state: dict[str, Any]) -> tuple[str, ...]:
 @command(trash, "list")
 def trash_list(call: Call, syncs: Syncs = None) -> int:
     """List the deleted tasks that can still be taken back."""
-    from syncd.cli.jobs import each
+    from syncd.cli.jobs import for_each
     from syncd.run.trash import list_trash
 
-    rows = []
-    for job in each(call, syncs):
+    rows = list[tuple[str, ...]]()
+
+    def listed(job: Job) -> int:
         for item in list_trash(job):
             if call.json:
                 call.object({"sync": job.name, **asdict(item)})
             else:
                 rows.append((item.deleted, item.expires, job.name, f"{item.project}/{item.task}"))
+        return 0
+
+    code = for_each(call, syncs, listed)
     if rows:
         table(("DELETED", "KEPT UNTIL", "SYNC", "TASK"), sorted(rows), left=4)
-    elif not call.json:
+    elif not (call.json or code):
         say("the trash is empty")
-    return 0
+    return code
 
 
 @command(hooks, "install")

@@ -12,13 +12,14 @@ from dataclasses import asdict
 
 import typer
 
-from syncd.cli.jobs import each, moment, read
+from syncd.cli.jobs import for_each, moment, read
 from syncd.cli.main import Call
 from syncd.cli.output import clean, paint, say
 from syncd.clock import SystemClock, format_date, format_time, parse_time
 from syncd.config import open_target
 from syncd.errors import SyncdError
 from syncd.keys import Layout
+from syncd.run.job import Job
 from syncd.run.place import Listing, Place
 from syncd.run.trash import outlived
 from syncd.scratch import chunks
@@ -103,7 +104,8 @@ def _moment(at: int) -> str:
 
 def run_prune(call: Call, syncs: Sequence[str] | None, *, dry_run: bool) -> int:
     """Sync by Sync; the trash and the history of one are listed once."""
-    for job in each(call, syncs, write=not dry_run):
+
+    def pruned(job: Job) -> int:
         if not dry_run:
             Place(job, take_over=False).claim()
         counts: Counter[str] = Counter()
@@ -120,4 +122,6 @@ def run_prune(call: Call, syncs: Sequence[str] | None, *, dry_run: bool) -> int:
         if not call.json:
             done = "would go" if dry_run else "gone"
             say(f"{job.name}: {counts['trash']:,} from the trash, {counts['history']:,} from the history {done}")
-    return 0
+        return 0
+
+    return for_each(call, syncs, pruned, write=not dry_run)

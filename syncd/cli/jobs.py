@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 
 import typer
 
-from syncd.cli.main import Call
+from syncd.cli.main import INTERRUPTED, Call
+from syncd.cli.output import log
 from syncd.clock import SECOND, Clock, SystemClock, parse_time
 from syncd.config import Config, load, open_checkpoint
 from syncd.config.rules import suggest
+from syncd.errors import CheckpointError, SyncdError
 from syncd.fields import parse_duration
 from syncd.run.job import Job
 from syncd.run.opening import opened
+
+WORST = (0, 3, 20, 1, 12, 11, 78, INTERRUPTED)
+"""Exit codes from good to bad: some tasks failed, a person must confirm, a Run failed, and then why nothing could be done at all."""
 
 
 def read(call: Call, wanted: Sequence[str] | None) -> tuple[Config, list[str]]:
@@ -26,13 +31,21 @@ def read(call: Call, wanted: Sequence[str] | None) -> tuple[Config, list[str]]:
     return config, list(dict.fromkeys(wanted or config.syncs))
 
 
-def each(call: Call, wanted: Sequence[str] | None, *, write: bool = False) -> Iterator[Job]:
-    """Each Sync that is meant, open while it is looked at; the Checkpoint is only read, unless it is to be written."""
+def for_each(call: Call, wanted: Sequence[str] | None, act: Callable[[Job], int], *, write: bool = False) -> int:
+    """Do it for each Sync that is meant, whatever becomes of the others; the worst exit code. The Checkpoint is only read, unless told otherwise."""
     config, names = read(call, wanted)
+    codes = [0]
     with closing(open_checkpoint(config, read_only=not write)) as checkpoint:
         for name in names:
-            with opened(config, name, checkpoint, SystemClock()) as job:
-                yield job
+            try:
+                with opened(config, name, checkpoint, SystemClock()) as job:
+                    codes.append(act(job))
+            except CheckpointError:
+                raise
+            except SyncdError as error:
+                log.error("%s: %s", name, error)
+                codes.append(error.exit_code)
+    return max(codes, key=WORST.index)
 
 
 def moment(option: str, text: str, clock: Clock, *others: str) -> int:

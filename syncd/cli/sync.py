@@ -17,7 +17,7 @@ from functools import partial
 from types import FrameType
 
 from syncd import keys
-from syncd.cli.jobs import read
+from syncd.cli.jobs import WORST, read
 from syncd.cli.main import INTERRUPTED, Call
 from syncd.cli.output import clean, fold, log, paint, say, table
 from syncd.clock import SystemClock
@@ -30,8 +30,6 @@ from syncd.run.job import Job, OnProgress
 from syncd.run.opening import opened
 from syncd.run.place import owner
 
-WORST = (0, 3, 20, 1, 12, 11, 78, INTERRUPTED)
-"""Exit codes from good to bad: some tasks failed, a person must confirm, a Run failed, and then why nothing could be done at all."""
 _NAMED = 10  # failures shown by name, so that all stays on one screen; `--json` has all
 _COUNTS = ("written", "unchanged", "healed", "adopted", "trashed", "deleted", "kept")
 _ALWAYS = ("written", "unchanged")  # counts shown also when they are 0

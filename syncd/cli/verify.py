@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import typer
 
 from syncd import keys
-from syncd.cli.jobs import each
+from syncd.cli.jobs import WORST, for_each
 from syncd.cli.main import Call
 from syncd.cli.output import clean, fold, log, paint, say
-from syncd.cli.sync import WORST, failures, progress, report_fields
-from syncd.errors import CheckpointError, GuardTripped, SyncdError
+from syncd.cli.sync import failures, progress, report_fields
+from syncd.errors import GuardTripped
 from syncd.model import Kind
 from syncd.run import PARTIAL
 from syncd.run.confirmed import command
@@ -31,20 +31,15 @@ def run_verify(
     """Verify each Sync, and mend it if asked; the worst exit code: 0 when all is right (by now), 3 when something differs."""
     if confirm_deletes and not (repair and wanted):
         raise typer.BadParameter("--confirm-deletes needs --repair and the name of the Sync")
-    part, code = _part(read_data), 0
-    for job in each(call, wanted, write=repair):
-        try:
-            found = _verify(job, call, part, source=source, everything=everything)
-            ended = PARTIAL if found else 0
-            if found and repair:
-                ended = _repair(job, call, found, confirm_deletes)
-        except CheckpointError:
-            raise
-        except SyncdError as error:
-            log.error("%s: %s", job.name, error)
-            ended = error.exit_code
-        code = max(code, ended, key=WORST.index)
-    return code
+    part = _part(read_data)
+
+    def verified(job: Job) -> int:
+        found = _verify(job, call, part, source=source, everything=everything)
+        if found and repair:
+            return _repair(job, call, found, confirm_deletes)
+        return PARTIAL if found else 0
+
+    return for_each(call, wanted, verified, write=repair)
 
 
 def _part(text: str) -> float:

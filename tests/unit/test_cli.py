@@ -98,6 +98,23 @@ def test_only_the_syncs_named_run(desk: Desk) -> None:
     assert [report["sync"] for report in desk.objects("sync", "dogs", "dogs")] == ["dogs"]
 
 
+@pytest.mark.parametrize("words", [["plan"], ["verify"], ["prune"], ["trash", "list"]])
+def test_a_sync_that_can_not_be_looked_at_hides_no_other(desk: Desk, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    desk.type("sync")
+    for task in range(1, 5):
+        del desk.source.world["12"].tasks[str(task)]
+    desk.type("sync")
+
+    def open_source(config: object, name: str, clock: object) -> MemorySource:
+        if name == "cats":
+            raise AccessError("the token is refused")
+        return desk.source
+
+    monkeypatch.setattr(opening, "open_source", open_source)
+    result = desk.type(*words)
+    assert (result.exit_code, "error: cats: the token is refused" in result.stderr, "dogs" in result.stdout) == (12, True, True)
+
+
 def test_a_failed_task_is_named_and_the_exit_code_is_3(desk: Desk) -> None:
     for task in range(1, 16):
         desk.source.world["12"].tasks[str(task)].poison = "data.text: \x1b[31mbroken"
