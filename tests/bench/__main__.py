@@ -22,6 +22,7 @@ from tests.bench.table import Row, keep, machine, markdown, plain
 class Sizes(NamedTuple):
     pairs: int  # how often two sides take turns
     files: int
+    large: int
     live: int
     few: int
     million: int
@@ -32,14 +33,15 @@ class Sizes(NamedTuple):
     syncs: int
 
 
-WHOLE = Sizes(3, 10_000, 4_000, 10_000, 1_000_000, (1, 10, 100, 1_000), 1_000, 1_000, 20_000, 2_000)
-QUICK = Sizes(1, 2_000, 500, 4_000, 20_000, (1, 10, 100), 120, 20, 2_000, 100)
+WHOLE = Sizes(3, 10_000, 500_000_000, 4_000, 10_000, 1_000_000, (1, 10, 100, 1_000), 1_000, 1_000, 20_000, 2_000)
+QUICK = Sizes(1, 2_000, 20_000_000, 500, 4_000, 20_000, (1, 10, 100), 120, 20, 2_000, 100)
 
 
 def _cases(sizes: Sizes) -> Mapping[str, Callable[[Path], list[Row]]]:
     return {
         "studio": lambda folder: studio.real(folder, sizes.live, sizes.pairs),
         "files": lambda folder: files.against_copies(folder, sizes.files, sizes.pairs),
+        "large": lambda folder: files.large(folder, sizes.large),
         "million": lambda folder: million.at_scale(folder, sizes.few, sizes.million, sizes.changes, [k for k in sizes.changes if k <= 100]),
         "projects": lambda folder: million.many_projects(folder, sizes.projects, sizes.each),
         "sharing": lambda folder: daemon.ten_syncs(folder, 500),

@@ -21,6 +21,21 @@ def write(folder: Path, count: int) -> Path:
     return folder
 
 
+def export(folder: Path, count: int, data: str | None = None) -> Path:
+    """Write `<folder>/cats/export.json`, one array of so many tasks that differ by their id; data: an image's text. Returns the folder."""
+    (folder / "cats").mkdir(parents=True)
+    content = task(1)
+    if data:
+        content["data"] = {"image": data}
+    middle = json.dumps(content).removeprefix('{"id": 1')
+    with (folder / "cats/export.json").open("w") as file:
+        for number in range(1, count + 1):
+            file.write(f'{"[" if number == 1 else ","}{{"id": {number}{middle}')
+        file.write("]")
+    os.utime(folder / "cats/export.json", (WRITTEN_AT, WRITTEN_AT))
+    return folder
+
+
 def task(number: int) -> dict[str, object]:
     random = Random(number)
     at = f"2024-03-{number % 28 + 1:02}T10:{number % 60:02}:{number // 60 % 60:02}.{random.randrange(10**6):06}Z"

@@ -119,6 +119,19 @@ def _other(tool: str, url: str, source: Path, ours: Cost, what: str) -> Row:
     return Row(f"{what}: CPU / {tool}'s", ours.cpu / theirs.cpu, "x", None, f"{tool}, {how}", {"syncd": _numbers(ours), tool: _numbers(theirs)})
 
 
+def large(folder: Path, size: int) -> list[Row]:
+    """One export file of so many bytes, a JSON array; and one task of 50 MB."""
+    rows = []
+    with sink() as url:
+        for name, count, data in (("export", size // 2_000, None), ("task", 1, "x" * 50_000_000)):
+            source = corpus.export(folder / name, count, data)
+            cost, report = sync(config(folder, {"type": "files", "path": str(source)}, url, name))
+            assert report["written"] == count, report
+            what = f"one task of {len(data) / 1e6:.0f} MB" if data else f"one export file of {count:,} tasks, {size / 1e9:g} GB"
+            rows.append(Row(f"{what}: peak memory", cost.rss, "MB", None if data else 150, "", _numbers(cost)))
+    return rows
+
+
 def missing(name: str, tool: str) -> Row:
     return Row(name, None, against=f"{tool} could not be installed here")
 
