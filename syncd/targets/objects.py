@@ -93,7 +93,7 @@ class ObjectConfig(Fields):
     """Stands before every key; a slash is added."""
     endpoint: str | None = None
     """The store's URL, when it is not the vendor's own."""
-    concurrency: Concurrency = 128
+    concurrency: Concurrency = 256
     """Requests at a time, at most: it begins with fewer, finds out how many help, and halves them when the store says to slow down."""
     retry_for: Duration = 60.0
     """How long a request is tried again."""

@@ -19,7 +19,7 @@ import pytest
 from syncd.clock import SystemClock
 from syncd.errors import Stopped
 from syncd.pace import Limit, Pace, Ramp
-from syncd.targets import s3
+from syncd.targets import gcs, s3
 from tests.fakes.s3_sink import sink
 
 Store = Callable[[float], bool]
@@ -238,6 +238,15 @@ class TestRamp:
         for _ in range(1101):
             ramp.wait()
         assert clock.moment - begin == pytest.approx(1.0, abs=0.01), "a tenth of a second's worth may be made up for"
+
+    def test_google_is_written_to_at_its_pace(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("obstore.put", lambda *_, **__: {"e_tag": '"x"'})
+        clock = Watch()
+        target = gcs.open(gcs.Config.model_validate({"type": "gcs", "bucket": "bucket"}), clock)
+        begin = clock.moment
+        for number in range(2100):
+            target.put(f"1/{number}.json", b"")
+        assert clock.moment - begin == pytest.approx(2.0, abs=0.01)
 
 
 @pytest.fixture
