@@ -168,7 +168,7 @@ class Reading:
                     entry = entries.get(str(task))
                     live = _NOTHING if entry is None or entry.kept else entry.counts
                     expected = expected.plus(self._told.get(task, live)).minus(live)
-            if self._known.counts(low, high) == before:
+            if not ids or self._known.counts(low, high) == before:
                 break
         return expected
 
