@@ -27,6 +27,7 @@ from syncd.sources.base import Batch, Selection, Who, selected
 from syncd.sources.http import Http, Limits, Token
 from syncd.sources.label_studio_hooks import LabelStudioHooks
 from syncd.sources.label_studio_reading import Reading
+from syncd.sources.label_studio_snapshot import Snapshots
 
 _SETTINGS_CHANGING = frozenset({
     "task_number", "num_tasks_with_annotations", "useful_annotation_number", "ground_truth_number", "skipped_annotations_number",
@@ -48,6 +49,9 @@ class Config(Fields):
     """Requests to the server at a time, of all Syncs together. More than one helps only where several server processes run."""
     max_requests_per_second: float | None = Field(default=None, gt=0, le=1000)
     """Requests to the server a second, of all Syncs together. Default: as many as one after the other makes."""
+    bulk: Literal["auto", "list"] = "list"
+    """How a first Run reads large projects: by the task list; or `auto`, by snapshots where they work, for half of the server's work. Those need a
+    user who may change projects, show a tab for moments, and Label Studio Community keeps their files: see media/export in its data folder."""
     retry_for: Duration = 60.0
     """How long a failing request is tried again."""
     timeout: Duration = 180.0
@@ -64,7 +68,7 @@ class Config(Fields):
 
 def open(config: Config, select: Selection, clock: Clock) -> LabelStudio:  # noqa: A001 - the name every edge shares
     """A Source for what `select["projects"]` names: ids or title patterns; all when absent."""
-    return LabelStudio(http_of(config, clock), select.get("projects"), config.concurrency, labeled_only=config.labeled_only)
+    return LabelStudio(config, http_of(config, clock), select.get("projects"), clock)
 
 
 def http_of(config: Config, clock: Clock) -> Http:
@@ -80,13 +84,11 @@ class LabelStudio:
 
     waits = True
 
-    def __init__(self, http: Http, projects: Sequence[str] | None, lanes: int, *, labeled_only: bool) -> None:
-        self._http, self.failed = http, http.failed
-        self._lanes = lanes
-        self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="syncd-read")
+    def __init__(self, config: Config, http: Http, projects: Sequence[str] | None, clock: Clock) -> None:
+        self._config, self._http, self.failed, self._clock = config, http, http.failed, clock
+        self._pool = ThreadPoolExecutor(config.concurrency, thread_name_prefix="syncd-read")
         self._projects = projects
-        self._labeled_only = labeled_only
-        self._api = api.Api(http, labeled_only=labeled_only)
+        self._api = api.Api(http, labeled_only=config.labeled_only)
 
     @property
     def requests(self) -> int:
@@ -98,7 +100,10 @@ class LabelStudio:
     def changes(
         self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True
     ) -> Iterator[Batch]:
-        reading = Reading(self._api, collection.id, known, self._pool, self._lanes)
+        config, shortcut = self._config, None
+        if config.bulk == "auto" and not config.labeled_only and (position is not None or not known.last_id()):
+            shortcut = Snapshots(self._api, self._http, config.url, collection.id, self._clock, config.timeout).after
+        reading = Reading(self._api, collection.id, known, self._pool, config.concurrency, shortcut)
         return reading.full(position) if since is None else reading.incremental(since, drafts=drafts)
 
     def confirm(self, collection: Collection, tasks: Sequence[str]) -> dict[str, Gone]:
@@ -107,7 +112,7 @@ class LabelStudio:
         for task, body in zip(ids, self._pool.map(self._api.task, ids), strict=True):
             if body is None:
                 gone[task] = Gone.DELETED
-            elif str(body.get("project")) != collection.id or (self._labeled_only and api.integer(body, "total_annotations") == 0):
+            elif str(body.get("project")) != collection.id or (self._config.labeled_only and api.integer(body, "total_annotations") == 0):
                 gone[task] = Gone.REMOVED
         return gone
 

@@ -1,7 +1,7 @@
 """Label Studio's wire: its tokens, its listings, and the checks that make an answer believable.
 
 Knows nothing of Checkpoints. Observed on Label Studio 1.23.2. Rules:
-- Paging is by id with `page=1` always, so that nothing shifts between pages; never by offset or by time.
+- Paging is by id with `page=1`, so that nothing shifts between pages; never by offset or by time.
 - Each page must hold as many tasks as its own total promises, in order: one that does not is asked for again, then refused (I4).
 - `include=` only in flat listings: it silently cuts annotations down when bodies are read.
 """
@@ -44,8 +44,8 @@ _BODIES = {
     "expand": "annotations.completed_by",  # people in full, as in a single task and in the server's own storage
 }
 _SELF_CHANGING = frozenset({
-    "created_ago", "created_username", "annotations_results", "predictions_results", "annotators", "avg_lead_time", "completed_at", "draft_exists",
-    "predictions_score", "predictions_model_versions", "updated_by",
+    "created_ago", "created_username", "annotations_ids", "annotations_results", "predictions_results", "annotators", "avg_lead_time", "completed_at",
+    "draft_exists", "predictions_score", "predictions_model_versions", "updated_by",
 })  # fmt: skip
 
 Filter = dict[str, object]
@@ -133,6 +133,19 @@ def changed_since(since: int) -> Filter:
 HAS_DRAFTS = condition("draft_exists", "equal", True, "Boolean")  # noqa: FBT003 - a value on the wire
 LABELED = condition("total_annotations", "greater", 0)
 """What `labeled_only` means: at least one annotation that was not skipped. `is_labeled` would follow the project's overlap setting, undated."""
+PREDICTED = condition("total_predictions", "greater", 0)
+
+
+def beyond_snapshots(overlap: int) -> list[list[Filter]]:
+    """Filters that select, each alone, tasks whose body does not follow from a snapshot where the overlap is this one."""
+    labeled, unlabeled = (condition("is_labeled", "equal", value, "Boolean") for value in (True, False))
+    return [
+        [HAS_DRAFTS],
+        [condition("storage_filename", "regex", "[^;]", "String")],  # the names of all kinds of storage, with semicolons between
+        [condition("overlap", "not_equal", overlap)],
+        [labeled, condition("total_annotations", "less", overlap)],
+        [unlabeled, condition("total_annotations", "greater_or_equal", overlap)],
+    ]
 
 
 class Api:
@@ -202,7 +215,7 @@ class Api:
         """The next whole bodies with id > last. TaskError when the server keeps failing on them, or they are too heavy together."""
         page = self._page(project, filters, size, _BODIES, last=last, brittle=True, limit=HEAVIEST_PAGE if size > 1 else None)
         for task in page.tasks:
-            _check_body(task, project)
+            check_body(task, project)
         return page
 
     def rows(self, project: str, filters: Sequence[Filter], size: int, last: int = 0) -> tuple[Page, list[Row]]:
@@ -214,6 +227,10 @@ class Api:
         """The sums over all tasks, up to the greatest id there is."""
         page = self._page(project, [], 1, {"include": "id"}, ordering="-tasks:id")
         return Range(1, integer(page.tasks[0], "id") if page.tasks else 0, page.counts)
+
+    def nth(self, project: str, last: int, number: int) -> int:
+        """The id of the task that is so many tasks after id `last`."""
+        return integer(self._page(project, [], 1, {"include": "id"}, last=last, number=number).tasks[0], "id")
 
     def counts(self, project: str, low: int, high: int) -> Counts:
         """The sums over low <= id <= high."""
@@ -227,6 +244,7 @@ class Api:
         view: Mapping[str, str],
         *,
         last: int = 0,
+        number: int = 1,
         ordering: str = "tasks:id",
         brittle: bool = False,
         limit: int | None = None,
@@ -236,7 +254,7 @@ class Api:
         held = []
         for _ in range(RECHECKS):
             asked = min(size, self._largest)
-            params: dict[str, str | int] = {**view, "project": project, "page": 1, "page_size": asked, "query": query}
+            params: dict[str, str | int] = {**view, "project": project, "page": number, "page_size": asked, "query": query}
             page, ids = _read(self._http.get("/api/tasks", params, brittle=brittle, limit=limit))
             wrong = _doubt(page, ids if ordering == "tasks:id" else ids[::-1], asked, last)
             if not wrong:
@@ -265,7 +283,7 @@ def _doubt(page: Page, ids: list[int], size: int, last: int) -> str:
     return ""
 
 
-def _check_body(task: Mapping[str, object], project: str) -> None:
+def check_body(task: Mapping[str, object], project: str) -> None:
     """Refuse a body of another project, or one without its annotations: it would replace a true one."""
     where = f"GET /api/tasks of project {project}: task {task.get('id')}"
     if str(task.get("project")) != project:
@@ -310,6 +328,12 @@ def _project(row: Mapping[str, object]) -> Collection:
 def mapping(value: object, where: str) -> Mapping[str, object]:
     if not isinstance(value, dict):
         raise SourceError(f"GET {where}: the answer is no JSON object: check url")
+    return value
+
+
+def objects(value: object, where: str) -> list[dict[str, object]]:
+    if not _is_rows(value):
+        raise SourceError(f"GET {where}: not a list of objects: check url")
     return value
 
 

@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
 
@@ -24,6 +24,7 @@ from syncd.scratch import chunks
 from syncd.sources import label_studio_api as api
 from syncd.sources.base import Batch
 from syncd.sources.label_studio_api import Api, Page, Row
+from syncd.sources.label_studio_snapshot import Portion
 
 LEAF = 100  # tasks; listing so many costs about as much as three count probes
 PORTION = 1000  # ids looked up at a time
@@ -31,6 +32,7 @@ TOLD = 5000  # ids remembered before those that are recorded are forgotten
 FIRST_PAGE, LARGEST_PAGE, LARGEST_LIST = 20, 500, 200  # tasks; a list of ids must fit into a URL of 8 kB
 PAGE_BYTES = 3_000_000
 _NOTHING = Counts()
+Shortcut = Callable[[int], Iterator[Portion]]
 
 
 class _Pace:
@@ -55,12 +57,14 @@ class _Pace:
 class Reading:
     """One pass over one project, with as many requests under way at once as there are lanes (threads of the pool)."""
 
-    def __init__(self, source: Api, project: str, known: Known, pool: Executor, lanes: int) -> None:
+    def __init__(self, source: Api, project: str, known: Known, pool: Executor, lanes: int, shortcut: Shortcut | None = None) -> None:
+        """shortcut: the tasks after an id, all or some, in another way than by the list."""
         self._api = source
         self._project = project
         self._known = known
         self._pool = pool
         self._lanes = lanes
+        self._shortcut = shortcut
         self._pace = _Pace()
         self._told: dict[int, Counts] = {}  # what this reading yielded and the Checkpoint may not hold yet; nothing for what is missing
         self._limit = TOLD
@@ -69,9 +73,8 @@ class Reading:
 
     def full(self, position: str | None) -> Iterator[Batch]:
         """Every body, in order of id. What happened behind `position` is left to the incremental reading that follows."""
-        last, complete = int(position or 0), False
-        while not complete:
-            ids, complete, tasks, failed = self._next(last)
+        last = int(position or 0)
+        for ids, tasks, failed in self._pages(last):
             top = ids[-1] if ids else last
             if position is None:
                 yield from self._lacking(last + 1, top, ids)
@@ -91,6 +94,21 @@ class Reading:
             yield from self._drafts()
         yield from self._counters()
         yield Batch(cursor=self._cursor)
+
+    def _pages(self, last: int) -> Iterator[tuple[list[int], list[Task], list[Failure]]]:
+        """Every task after `last`: ids in order, tasks, and those that could not be read."""
+        complete = False
+        while not complete:
+            ids, complete, tasks, failed = self._next(last)
+            yield ids, tasks, failed
+            last = ids[-1] if ids else last
+            if self._shortcut and not complete:
+                for portion in self._shortcut(last):
+                    for some in chunks(portion.odd, LARGEST_LIST):
+                        yield [], *self._read(some)
+                    yield portion.ids, self._tell(portion.bodies), []
+                    last = portion.ids[-1] if portion.ids else last
+                self._shortcut = None
 
     def _next(self, last: int) -> tuple[list[int], bool, list[Task], list[Failure]]:
         """The page after `last`: its ids, whether it is the last one, its tasks and those that could not be read."""

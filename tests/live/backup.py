@@ -26,8 +26,8 @@ from tests.live.event_table import Event, seed
 from tests.live.server import Client, LabelStudio, Project, box
 
 CHANGES_BY_ITSELF = {
-    "created_ago", "created_username", "annotations_results", "predictions_results", "annotators", "avg_lead_time", "completed_at", "draft_exists",
-    "predictions_score", "predictions_model_versions", "updated_by",
+    "created_ago", "created_username", "annotations_ids", "annotations_results", "predictions_results", "annotators", "avg_lead_time", "completed_at",
+    "draft_exists", "predictions_score", "predictions_model_versions", "updated_by",
 }  # fmt: skip
 
 ENOUGH_REQUESTS = 12  # "a handful" for a project in which nothing changed
