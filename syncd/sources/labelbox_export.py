@@ -52,10 +52,6 @@ class Stream(NamedTuple):
     lines: int
 
 
-class _NoPlaceError(SourceError):
-    """Too many exports are running."""
-
-
 class Exports:
     """Starts, waits for and reads exports. timeout: seconds that one may wait for its turn, and then run."""
 
@@ -66,7 +62,7 @@ class Exports:
         """The id of the one export of that name, started when there is a place for it. Raises SourceError."""
         sent = False
 
-        def attempt() -> str:
+        def attempt() -> str | LimitError:
             nonlocal sent
             if sent and (found := self._api.named(name)):
                 return found
@@ -75,19 +71,17 @@ class Exports:
             try:
                 data, _ = self._api.once(queries.export(order.of), input=given)
             except LimitError as error:
-                raise _NoPlaceError(str(error)) from None
+                return error
             return text(part(data, f"exportDataRowsIn{order.of}"), "taskId")
 
         pause, end = FIRST_TURN, self._clock.monotonic() + self._timeout
-        while True:
-            try:
-                return self._api.retried(attempt)
-            except _NoPlaceError as error:
-                if self._clock.monotonic() > end:
-                    raise SourceError(f"an export could not be started within {self._timeout:.0f} s: {error}") from None
-                LOG.info("waiting for other exports to end: %s", error)
+        while isinstance(found := self._api.retried(attempt), LimitError):
+            if self._clock.monotonic() > end:
+                raise SourceError(f"an export could not be started within {self._timeout:.0f} s: {found}")
+            LOG.info("waiting for other exports to end: %s", found)
             self._clock.wait(pause)
             pause = min(pause * 2, LONGEST_TURN)
+        return found
 
     def wait_until(self, recorded: Callable[[], bool]) -> None:
         """Return when it is so; or soon, since a Plan records nothing."""

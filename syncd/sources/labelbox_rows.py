@@ -17,7 +17,7 @@ from msgspec import Raw, Struct
 from syncd import encode
 from syncd.errors import TaskError
 from syncd.model import Counts, Revision, Task
-from syncd.sources.rows import moment
+from syncd.sources.rows import moment, part
 
 _HAS_MASKS = re.compile(rb"/masks\\?/").search
 _MASK = re.compile(rb'"(https?://[^"\\]*/tasks/)[^/"\\]+(/masks/([^"\\?]+)[^"\\]*)"')
@@ -59,17 +59,7 @@ class _Shape(Struct):
     projects: dict[str, _Project] | None = None
 
 
-class _Named(Struct):
-    """All that a row must have."""
-
-    id: str
-
-
-class _Least(Struct):
-    data_row: _Named
-
-
-_SHAPE, _LEAST = msgspec.json.Decoder(_Shape), msgspec.json.Decoder(_Least)
+_SHAPE = msgspec.json.Decoder(_Shape)
 
 
 class Row(NamedTuple):
@@ -118,12 +108,13 @@ def refused(line: bytes) -> tuple[str | None, str]:
 def _shape(line: bytes) -> _Shape:
     try:
         line.decode()  # what is passed over is not looked at so closely
-        try:
-            return _SHAPE.decode(line)
-        except msgspec.ValidationError:  # odd in its labels, say: it is kept all the same
-            return _Shape(_DataRow(_LEAST.decode(line).data_row.id))
-    except msgspec.ValidationError:
-        raise TaskError("not a data row: an object with `data_row.id` is expected") from None
+        return _SHAPE.decode(line)
+    except msgspec.ValidationError:  # odd in its labels, say: it is kept all the same
+        body = encode.parse(line)
+        id_ = part(body, "data_row").get("id") if isinstance(body, dict) else None
+        if not isinstance(id_, str):
+            raise TaskError("not a data row: an object with `data_row.id` is expected") from None
+        return _Shape(_DataRow(id_))
     except (ValueError, RecursionError):
         encode.parse(line)  # names the fault
         raise TaskError("not JSON that every reader takes") from None

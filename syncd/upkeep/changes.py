@@ -66,19 +66,12 @@ def _earlier(day: str, days: int) -> str:
 def _feeds(target: Target, clock: Clock, first: str) -> Iterator[str]:
     """Keys of the feeds in the order of their Runs, from that day on; of all when there is none."""
     today = format_date(clock.now())
-    if first < _earlier(today, _FAR):
-        yield from (key for key in _listed(target, "") if _day(key) >= first)
-        return
-    while first <= today:
-        yield from _listed(target, f"{first}/")
-        first = _earlier(first, -1)
-
-
-def _listed(target: Target, day: str) -> Iterator[str]:
-    with closing(Scratch()) as found:
-        for page in target.list(keys.CHANGES + day):
-            found.put((stat.key, b"") for stat in page if stat.key.endswith(".ndjson"))
-        yield from (key for key, _ in found.items())
+    near = [f"{day}/" for back in range(_FAR, -1, -1) if (day := _earlier(today, back)) >= first]
+    for day in near if first > _earlier(today, _FAR) else [""]:
+        with closing(Scratch()) as found:
+            for page in target.list(f"{keys.CHANGES}{day}"):
+                found.put((stat.key, b"") for stat in page if stat.key.endswith(".ndjson") and _day(stat.key) >= first)
+            yield from (key for key, _ in found.items())
 
 
 def _lines(target: Target, key: str) -> Iterator[Line]:

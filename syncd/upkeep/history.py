@@ -21,7 +21,6 @@ _PARTS = {"annotations": "annotation", "predictions": "prediction", "drafts": "d
 _INNER = ("projects", "experiments")  # Labelbox: labels stand somewhere in these
 # what moves with an annotation
 _FOLLOW = {"updated_at", "total_annotations", "cancelled_annotations", "total_predictions", "is_labeled", "annotations_ids"}
-_NOTHING = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +76,20 @@ def compare(old: object, new: object) -> list[Change]:
     """What changed from one document of a task to the next: parts that people make first, then other fields."""
     before, after = _parts(old), _parts(new)
     people = {}  # `updated_by` is an id
-    for part in [*before.values(), *after.values()]:
-        if isinstance(user := _mapping(part).get("completed_by"), Mapping) and user.get("email"):
+    for value in [*before.values(), *after.values()]:
+        if isinstance(user := _mapping(value).get("completed_by"), Mapping) and user.get("email"):
             people[_text(user.get("id"))] = _text(user["email"])
     changes = []
-    for kind, id_ in dict.fromkeys([*after, *before]):
-        was, now = before.get((kind, id_), _NOTHING), after.get((kind, id_), _NOTHING)
-        if now is _NOTHING:
-            changes.append(Change("removed", kind, id_, *_who_and_when(was, people)))
-        elif was is _NOTHING:
-            changes.append(Change("added", kind, id_, *_who_and_when(now, people)))
+    for part in dict.fromkeys([*after, *before]):
+        was, now = before.get(part), after.get(part)
+        if part not in after:
+            changes.append(Change("removed", *part, *_who_and_when(was, people)))
+        elif part not in before:
+            changes.append(Change("added", *part, *_who_and_when(now, people)))
         elif encode.dumps(was) != encode.dumps(now):
             names = dict.fromkeys([*_mapping(was), *_mapping(now)])
             differ = (name for name in names if encode.dumps([_mapping(was).get(name)]) != encode.dumps([_mapping(now).get(name)]))
-            changes.append(Change("changed", kind, id_, *_who_and_when(now, people), tuple(name for name in differ if name not in _FOLLOW)))
+            changes.append(Change("changed", *part, *_who_and_when(now, people), tuple(name for name in differ if name not in _FOLLOW)))
     return sorted(changes, key=lambda change: change.kind == "field")
 
 
