@@ -97,7 +97,8 @@ class Pace:
         self.limit = Limit(most)
         self._clock = clock
         self._turn = threading.Lock()  # of who begins next: all others wait behind it, so that one alone looks at the time
-        self._free = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._free = threading.Condition(self._lock)
         self._busy, self._last = 0, -math.inf
 
     def begin(self) -> float:
@@ -108,7 +109,7 @@ class Pace:
                 self.limit.crowded = True
                 self._clock.wait(pause)
                 now = self._clock.monotonic()
-            with self._free:
+            with self._lock:
                 while self._busy >= max(1.0, self.limit.value):
                     self.limit.crowded = True
                     self._free.wait()
@@ -120,7 +121,7 @@ class Pace:
     def end(self, begun: float, slow_down: str = "") -> None:
         """It was answered, or with `slow_down` the store's words for asking less."""
         now = self._clock.monotonic()
-        with self._free:
+        with self._lock:
             self._busy -= 1
             halved = slow_down and self.limit.throttled(begun, now)
             if not slow_down:

@@ -14,10 +14,12 @@ from typing import Protocol, runtime_checkable
 from syncd.model import Stat
 from syncd.retry import Failed
 
+_NO_PART = frozenset(("", ".", ".."))
+
 
 def checked(key: str) -> str:
     """The key itself; ValueError for one that `keys` never makes (I6)."""
-    if "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
+    if "\0" in key or not _NO_PART.isdisjoint(key.split("/")):
         raise ValueError(f"{key!r} is not a key: parts between slashes may not be empty, '.' or '..', nor hold NUL")
     return key
 
