@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
-from syncd.sources import label_studio
 from tests.bench.process import ROOT, group_cpu, run
 from tests.bench.syncs import s3
 from tests.bench.table import Row
@@ -60,8 +59,6 @@ def ten_syncs(folder: Path, tasks: int) -> list[Row]:
         source = {"type": "label_studio", "url": studio.url, "token": studio.token, "concurrency": _AT_A_TIME}
         with _daemon(folder, _sharing_config(folder / "gate", source, url), _SHARING):
             most = studio.do("reset")["at_a_time"]
-        if "max_requests_per_second" not in label_studio.Config.model_fields:
-            return [Row(name, most, "", _AT_A_TIME)]
         start = time.monotonic()
         with _daemon(folder, _sharing_config(folder / "slow", source | {"max_requests_per_second": 10}, url), _SHARING):
             asked, seconds = sum(studio.do("stats")["requests"].values()), time.monotonic() - start
