@@ -10,14 +10,13 @@ from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingCol
 from rich.progress import Progress as Bar
 
 from syncd.cli.output import clean
-from syncd.model import Kind
 from syncd.run.job import OnProgress, Progress
 
 _TITLE = 26  # columns: what leaves room for the rest on 80
 
 
 @contextmanager
-def follow(name: str, kind: Kind) -> Iterator[OnProgress]:
+def follow(name: str) -> Iterator[OnProgress]:
     """What to call as the Run goes on."""
     title, counts = TextColumn("{task.description}"), TextColumn("{task.fields[counts]}")
     columns = (SpinnerColumn(), title, BarColumn(bar_width=16), counts, TimeRemainingColumn(compact=True))
@@ -27,8 +26,7 @@ def follow(name: str, kind: Kind) -> Iterator[OnProgress]:
 
         def on_progress(progress: Progress) -> None:
             nonlocal current
-            # only a full Run reads all that the Source counts
-            total = progress.total if kind is Kind.FULL else None
+            total = progress.total
             if progress.project != current:
                 current = progress.project
                 bar.reset(shown, total=total, description=_short(f"{name} · {progress.title or progress.project}"))

@@ -24,7 +24,7 @@ from syncd.clock import Clock, SystemClock
 from syncd.config import Config, open_checkpoint, open_folder, open_importer, open_target
 from syncd.errors import CheckpointError, OwnedError, SyncdError
 from syncd.keys import Layout
-from syncd.model import Failure, Kind
+from syncd.model import Failure
 from syncd.run import PARTIAL
 from syncd.targets.base import Target
 from syncd.upkeep.asof import Question, find
@@ -55,7 +55,7 @@ def run_restore(
     config, _ = read(call, [sync])
     clock = SystemClock()
     question = Question(tuple(projects), tuple(tasks), moment("--at", at, clock) if at else None, trashed)
-    with closing(open_target(config, sync, clock)) as target, progress(sync, Kind.FULL, call) as on_progress:
+    with closing(open_target(config, sync, clock)) as target, progress(sync, call) as on_progress:
         layout = Layout(config.syncs[sync].key)
         same = {"from": target.place, "key": layout.template, "projects": [*projects], "tasks": [*tasks], "trashed": trashed}
         if path:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -22,12 +22,11 @@ from syncd.cli.main import INTERRUPTED, Call
 from syncd.cli.output import clean, fold, log, paint, say, table
 from syncd.clock import SystemClock
 from syncd.config import open_checkpoint, open_target, set_aside_checkpoint
-from syncd.errors import CheckpointError, OwnedError, SyncdError
-from syncd.model import Failure, Kind, Report, Status
-from syncd.run import due, run_sync
+from syncd.errors import OwnedError, SyncdError
+from syncd.model import Failure, Kind, Report
 from syncd.run.confirmed import command, leave
-from syncd.run.job import Job, OnProgress
-from syncd.run.opening import opened
+from syncd.run.job import OnProgress
+from syncd.run.opening import attempt
 from syncd.run.place import owner
 
 _NAMED = 10  # failures shown by name, so that all stays on one screen; `--json` has all
@@ -38,7 +37,7 @@ _ALWAYS = ("written", "unchanged")  # counts shown also when they are 0
 def run_syncs(call: Call, wanted: Sequence[str] | None, *, full: bool, confirm_deletes: str, take_over: bool) -> int:
     """Run the Syncs one after the other; the exit code."""
     config, names = read(call, wanted)
-    start = partial(run_sync, confirm_deletes=confirm_deletes, take_over=take_over)
+    start = partial(attempt, config, kind=Kind.FULL if full else None, confirm_deletes=confirm_deletes, take_over=take_over)
     reports: list[Report] = []
     with _stoppable() as clock:
         try:
@@ -50,7 +49,8 @@ def run_syncs(call: Call, wanted: Sequence[str] | None, *, full: bool, confirm_d
             raise
         try:
             for name in names:
-                reports.append(_run(opened(config, name, checkpoint, clock), name, call, start, full=full))
+                with progress(name, call) as on_progress:
+                    reports.append(start(name, checkpoint, clock, on_progress))
                 if reports[-1].error:
                     log.error("%s: %s", name, reports[-1].error)
                 if call.json:
@@ -87,20 +87,6 @@ def run_rebuild(call: Call, *, force: bool) -> int:
     return max(code, 0 if ours == names else OwnedError.exit_code, key=WORST.index)
 
 
-def _run(opening: AbstractContextManager[Job], name: str, call: Call, start: Callable[..., Report], *, full: bool) -> Report:
-    """One Run; what went wrong is in its Report, but for what is wrong with the Checkpoint itself."""
-    kind = Kind.FULL if full else Kind.INCREMENTAL
-    try:
-        with opening as job:
-            kind = Kind.FULL if full else due(job)
-            with progress(name, kind, call) as on_progress:
-                return start(job, kind=kind, on_progress=on_progress)
-    except CheckpointError:
-        raise
-    except SyncdError as error:
-        return Report(name, "", kind, Status.FAILED, error=str(error), exit_code=error.exit_code)
-
-
 def report_fields(report: Report) -> dict[str, object]:
     """A Report as `sync --json` prints it: see section 7 of the design."""
     fields = asdict(report)
@@ -132,13 +118,13 @@ def _stoppable() -> Iterator[SystemClock]:
             signal.signal(number, handler)
 
 
-def progress(name: str, kind: Kind, call: Call) -> AbstractContextManager[OnProgress | None]:
+def progress(name: str, call: Call) -> AbstractContextManager[OnProgress | None]:
     """A bar on a terminal, nothing elsewhere."""
     if call.json or not sys.stderr.isatty():
         return nullcontext()
     from syncd.cli.progress import follow  # slow to import
 
-    return follow(name, kind)
+    return follow(name)
 
 
 def _summary(call: Call, reports: Sequence[Report]) -> None:

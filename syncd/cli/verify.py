@@ -13,7 +13,6 @@ from syncd.cli.main import Call
 from syncd.cli.output import clean, fold, log, paint, say
 from syncd.cli.sync import failures, progress, report_fields
 from syncd.errors import GuardTripped
-from syncd.model import Kind
 from syncd.run import PARTIAL
 from syncd.run.confirmed import command
 from syncd.run.job import Job, Progress
@@ -77,7 +76,7 @@ def _verify(job: Job, call: Call, part: float, *, source: bool, everything: bool
 def _followed(job: Job, lines: Iterable[VerifyLine], call: Call) -> Iterator[VerifyLine]:
     """The same, below them a bar when somebody watches."""
     total = sum(job.checkpoint.size(job.name, project) for project in job.checkpoint.states(job.name))
-    with progress(job.name, Kind.FULL, call) as on_progress:
+    with progress(job.name, call) as on_progress:
         for number, line in enumerate(lines, 1):
             if on_progress is not None and number % _STEP == 0:
                 on_progress(Progress("files", "files", total, number, 0, 0, 0))
@@ -98,7 +97,7 @@ def _show(job: Job, line: VerifyLine, call: Call) -> None:
 
 
 def _repair(job: Job, call: Call, found: Sequence[VerifyLine], confirm_deletes: str) -> int:
-    with progress(job.name, Kind.INCREMENTAL, call) as on_progress:
+    with progress(job.name, call) as on_progress:
         done = repair(job, found, confirm_deletes=confirm_deletes, on_progress=on_progress)
     report = done.report
     if call.json:

@@ -13,7 +13,7 @@ from syncd.clock import SECOND
 from syncd.config import Config, SyncConfig
 from syncd.daemon.schedule import next_slot
 from syncd.fields import Fields
-from syncd.model import Report, RunRecord, Status
+from syncd.model import Report, Status
 from syncd.run.job import Progress
 from syncd.run.standing import Standing
 
@@ -66,14 +66,9 @@ class Ledger:
         return self.wiring[0]
 
     @property
-    def last(self) -> RunRecord | None:
-        """The newest Run that has ended."""
-        return self.standing.ended
-
-    @property
     def left(self) -> State:
-        """How that one left it."""
-        return State(self.last.status.value) if self.last and self.last.status else State.NEVER
+        """How the last Run left it."""
+        return State(self.standing.ended.status.value) if self.standing.ended and self.standing.ended.status else State.NEVER
 
     @property
     def state(self) -> State:

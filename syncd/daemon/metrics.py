@@ -28,7 +28,11 @@ def _seconds(micros: int | None) -> Value:
 
 _OF_A_SYNC: tuple[tuple[str, str, Callable[[Ledger, int], Value]], ...] = (  # the state of a Sync at a time
     ("last_success_timestamp_seconds", "Start of the last Run that ended ok.", lambda sync, _: _seconds(sync.standing.since)),
-    ("last_run_timestamp_seconds", "End of the last Run.", lambda sync, _: _seconds(sync.last.finished_at if sync.last else None)),
+    (
+        "last_run_timestamp_seconds",
+        "End of the last Run.",
+        lambda s, _: _seconds(s.standing.ended.finished_at if s.standing.ended else None),
+    ),
     ("oldest_unsynced_change_seconds", "Age of the oldest change not yet safe, at most.", lambda sync, now: sync.lag(now)),
     ("running", "1 while a Run goes on.", lambda sync, _: sync.state is State.RUNNING),
     ("guard_tripped", "1 while the Guard holds deletions back.", lambda sync, _: sync.left is State.GUARDED),

@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from syncd import __version__
 from syncd.clock import format_time
-from syncd.daemon.ledger import Ledger, State
+from syncd.daemon.ledger import State
 from syncd.daemon.schedule import ago, describe, span
 from syncd.daemon.service import Service
 from syncd.keys import shown
@@ -56,7 +56,8 @@ class Page:
     def index(self, state: str) -> str:
         """Every Sync, or those in that state."""
         everything = self._service.syncs()
-        rows = sorted((sync for sync in everything if state in {"", sync.state}), key=urgency)
+        rows = [sync for sync in everything if state in {"", sync.state}]
+        rows.sort(key=lambda sync: _URGENT.get(sync.left, len(_URGENT)))  # a Run that goes on does not hide how the last one ended
         counts = Counter(sync.state for sync in everything)
         return self._templates["index"].render(
             now=self._service.clock.now(), config=self._service.config_state, unready=self._service.unready(), queue=self._service.queue(),
@@ -71,7 +72,7 @@ class Page:
         sync = self._service.sync(name)
         if sync is None:
             return None
-        told: Any = sync.last.report.get("failed", ()) if sync.last else ()  # the Checkpoint keeps failures of tasks only
+        told: Any = sync.standing.ended.report.get("failed", ()) if sync.standing.ended else ()  # the Checkpoint keeps failures of tasks only
         parts = [Failure(**one) for one in told if one["task"] is None]
         return self._templates["sync"].render(
             now=self._service.clock.now(), config=self._service.config_state, sync=sync,
@@ -82,11 +83,6 @@ class Page:
         """What a person reads instead of an error's name."""
         title, text = _FAULTS.get(status, _FAULTS[500])
         return self._templates["fault"].render(title=title, text=words or text, status=status)
-
-
-def urgency(sync: Ledger) -> int:
-    """Smaller comes first: what needs a person, what failed, the rest. A Run that goes on does not hide how the last one ended."""
-    return _URGENT.get(sync.left, len(_URGENT))
 
 
 def utc(at: int) -> str:

@@ -141,7 +141,7 @@ class _Daemon:
             if wait(0.1) in _END:
                 os._exit(INTERRUPTED)
         if self._runs:
-            names = ", ".join(thread.name for thread in self._runs)
+            names = ", ".join(thread.name for thread in list(self._runs))
             log.warning("could not end in time: %s; the next start goes on from what they recorded", names)
             if self._broken:
                 log.error("%s", self._broken)
@@ -160,7 +160,7 @@ class _Daemon:
 
     def _work(self, config: Config, name: str, confirm_deletes: str) -> None:
         try:
-            report = attempt(config, name, self._checkpoint, self._clock, confirm_deletes, partial(self._service.progressed, name))
+            report = attempt(config, name, self._checkpoint, self._clock, partial(self._service.progressed, name), confirm_deletes=confirm_deletes)
             self._service.ended(report)
         except BaseException as error:  # noqa: BLE001 - nothing is swallowed: the main loop raises it
             self._broken = self._broken or error

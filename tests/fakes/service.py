@@ -154,7 +154,11 @@ def sample(extra: int = 0) -> FakeService:
     ]
     bad = {"street-scenes": (0, 1), "xray-chest": tuple(range(7)), "invoices": (0,), HOSTILE: (0, 3)}
     ends = {"street-scenes": Status.GUARDED, "invoices": Status.PARTIAL}
-    histories = {v.name: [v.last, *history(v.name, bad=bad.get(v.name, ()), status=ends.get(v.name, Status.FAILED))[1:]] for v in ledgers if v.last}
+    histories = {
+        v.name: [v.standing.ended, *history(v.name, bad=bad.get(v.name, ()), status=ends.get(v.name, Status.FAILED))[1:]]
+        for v in ledgers
+        if v.standing.ended
+    }
     failing = {
         "invoices": [Failure("7", str(n), "the Target answered 403 for this key: AccessDenied", about=None) for n in (1041, 1042, 2207)],
         HOSTILE: [Failure("1", HOSTILE, "<b>not text</b>")],

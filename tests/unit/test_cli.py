@@ -311,9 +311,23 @@ def test_no_output_shows_a_secret_that_has_wrong_values_beside_it(desk: Desk, fo
 
 
 def test_a_bug_shows_its_traceback(desk: Desk) -> None:
+    """And is no reason not to run the others."""
     desk.source.fail("collections", 1, ZeroDivisionError("a bug"))
-    with pytest.raises(ZeroDivisionError):
-        desk.type("sync", "cats")
+    result = desk.type("sync")
+    assert (result.exit_code, [line.split()[:2] for line in result.stdout.splitlines()[1:3]]) == (1, [["cats", "failed"], ["dogs", "ok"]])
+    assert "Traceback" in result.stderr
+    assert "ZeroDivisionError: a bug" in result.stderr
+    assert "cats: a fault of syncd itself" in result.stderr
+
+
+def test_what_can_not_be_opened_is_in_the_status_too(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AccessError("the token is refused")
+
+    monkeypatch.setattr(opening, "open_source", refuse)
+    assert desk.type("sync", "cats").exit_code == 12
+    (told,) = desk.objects("status", "cats")
+    assert (told["status"], told["error"]) == ("failed", "the token is refused")
 
 
 # real processes

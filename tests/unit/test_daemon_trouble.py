@@ -63,7 +63,7 @@ def checkpoint(config: Config) -> Iterator[Checkpoint]:
 
 
 def failing(error: BaseException) -> Callable[..., Any]:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     return fail
@@ -87,7 +87,7 @@ def test_what_can_not_be_opened_is_a_run_that_failed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(opening, "open_source", failing(error))
-    report = attempt(config, "cats", checkpoint, SystemClock(), "", lambda _: None)
+    report = attempt(config, "cats", checkpoint, SystemClock(), None)
     assert (report.status, report.error, report.exit_code) == (Status.FAILED, said, code)
     ended = standing(checkpoint, "cats").ended
     assert ended is not None
@@ -143,7 +143,7 @@ def test_runs_that_do_not_end_are_left_behind(path: Path, monkeypatch: pytest.Mo
         stuck.set()
         raise SystemExit(code)
 
-    def attempt(*_: object) -> None:
+    def attempt(*_: object, **__: object) -> None:
         if not asked.is_set():
             asked.set()
             os.kill(os.getpid(), signal.SIGTERM)
@@ -182,7 +182,7 @@ def test_however_often_it_is_told_to_read_its_config_it_hears_to_stop(path: Path
 def test_a_checkpoint_that_fails_at_a_reload_is_not_closed_under_a_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, ended = threading.Event(), threading.Event()
 
-    def attempt(config: Config, name: str, checkpoint: Checkpoint, clock: SystemClock, *_: object) -> None:
+    def attempt(config: Config, name: str, checkpoint: Checkpoint, clock: SystemClock, *_: object, **__: object) -> None:
         begun.set()
         with suppress(Stopped):
             clock.wait(60)

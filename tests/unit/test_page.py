@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from syncd.clock import SECOND
 from syncd.daemon import page
 from syncd.daemon.ledger import State
-from syncd.daemon.page import Page, spark, urgency
+from syncd.daemon.page import Page, spark
 from syncd.daemon.schedule import ago, span
 from syncd.daemon.service import ConfigState
 from syncd.model import Failure, Status
@@ -232,8 +232,3 @@ def test_the_sparkline_shows_the_last_runs_oldest_first() -> None:
     assert min(ups.values()) == -18
     assert spark([]).label == "No Run has ended yet."
     assert len(spark([run("cats", None), run("cats")]).paths) == 1
-
-
-def test_urgency_looks_through_a_run_that_goes_on() -> None:
-    failing = ledger("cats", State.RUNNING, run("cats", Status.FAILED))
-    assert urgency(failing) == urgency(ledger("dogs", State.FAILED)) < urgency(ledger("birds"))

@@ -372,6 +372,16 @@ def test_removed_settings_are_healed_and_those_of_a_reused_id_kept(rig: Rig, sou
     assert b"<Image/>" in rig.files()["1/_project.json"]
 
 
+def test_a_run_that_does_not_read_everything_does_not_say_how_much_there_is(rig: Rig, source: MemorySource) -> None:
+    source.add("1", 200)
+    told = list[tuple[int, int | None]]()
+    rig.run(on_progress=lambda progress: told.append((progress.read, progress.total)))
+    assert told[-1] == (200, 200)
+    source.put("1", "7", {"data": {"text": "new"}})
+    rig.run(on_progress=lambda progress: told.append((progress.read, progress.total)))
+    assert told[-1][1] is None
+
+
 def test_a_run_that_is_stopped_keeps_what_it_put_and_the_next_one_goes_on(rig: Rig, source: MemorySource) -> None:
     source.page = 10
     source.add("1", 200)
