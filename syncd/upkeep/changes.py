@@ -41,7 +41,7 @@ def changes(target: Target, clock: Clock, *, after: str = "", since: int | None 
     """
     run, at = keys.feed(after) if after else "", "" if since is None else format_time(since)
     first = _day(run) if run else at and _earlier(at[:10], 1)
-    told: set[str] = set()
+    begun, told = format_date(clock.now()), set[str]()
     while True:
         for key in _feeds(target, clock, first):
             if key > run and key not in told:
@@ -49,8 +49,7 @@ def changes(target: Target, clock: Clock, *, after: str = "", since: int | None 
                 yield from (line for line in _lines(target, key) if str(line.get("at")) >= at)
         if not follow:
             return
-        today = format_date(clock.now())
-        first = max(_day(max(told, default=run)) or today, _earlier(today, _BACK))
+        first = max(_day(max(told, default=run)) or begun, _earlier(format_date(clock.now()), _BACK))
         told = {key for key in told if _day(key) >= first}
         clock.wait(_POLL)
 

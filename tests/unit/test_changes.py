@@ -144,6 +144,23 @@ def test_a_killed_runs_feed_is_told_when_it_appears_though_days_later(rig: Rig, 
     assert ["3", "4"] == [line["task"] for line in lines[-2:]]
 
 
+def test_the_first_run_of_all_is_told_although_it_was_killed_the_day_before(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
+    rig.open_target = lambda: local.open(local.Config(type="local", path=tmp_path / "other"), rig.clock)
+    rig.state = tmp_path / "other state"
+
+    def killed() -> None:
+        with pytest.raises(Died):
+            rig.run(life=Life(9, after=True))
+
+    def next_day() -> None:
+        rig.clock.micros += DAY
+
+    with closing(rig.open_target()) as target:
+        lines = followed(Reader(rig, killed, next_day, rig.run, lambda: None), target)
+    assert rig.feeds() == lines
+    assert 2 == len({line["run_id"] for line in lines})
+
+
 def test_a_feed_that_somebody_spoilt_is_named(rig: Rig, target: Target, tmp_path: Path) -> None:
     run = rig.feeds()[0]["run_id"]
     (tmp_path / "backup" / keys.feed(run)).write_bytes(b"no json\n")
