@@ -70,8 +70,7 @@ class Task(NamedTuple):
     volatile: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFile:
+class TaskFile(NamedTuple):
     """The bytes of one `task_id.json` and their sha256 (32 bytes)."""
 
     key: str
@@ -79,8 +78,7 @@ class TaskFile:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What the Checkpoint holds of one task: bytes that are durable in the Target (I1).
 
     etag: opaque, what the Target said of the file at the put; kept: gone from the Source, its file stays (`on_delete: keep`) and it no longer counts.
@@ -142,8 +140,7 @@ class Why(StrEnum):
     SETTINGS = "settings"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One line of the change feed. task None: the Collection's settings."""
 
     op: Op
@@ -236,8 +233,7 @@ class RunRecord:
     report: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(NamedTuple):
     """One object as a Target lists it."""
 
     key: str

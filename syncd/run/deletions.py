@@ -63,7 +63,7 @@ class Remover:
         entries = [entry for entry in held.values() if not entry.kept]
         if self._job.rules.on_delete == "keep":
             done = [(entry, Op.KEEP) for entry in entries]
-            commit = Commit(entries=[replace(entry, kept=True) for entry in entries], cleared=[task for task in gone if task not in held])
+            commit = Commit(entries=[entry._replace(kept=True) for entry in entries], cleared=[task for task in gone if task not in held])
         else:
             done = self._take_away(project, entries) if entries else []
             commit = Commit(forgotten=list(gone))

@@ -11,8 +11,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
 
 from syncd.checkpoint.base import Commit, Lease
 from syncd.errors import SyncdError, TaskError
@@ -31,8 +31,7 @@ _QUICK = 0.002  # seconds: a Target that answers faster makes nobody wait, and p
 _PAGES = 4  # pages in flight: enough that the pool never waits for a commit, few enough that memory stays flat
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What to do about one task; its body is gone, its bytes are in `file`. looked: the Target was listed, and `found` is what it listed there;
     unsure: an earlier Run may have put it, and told nobody.
     """
@@ -64,8 +63,7 @@ class Page:
     state: CollectionState | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a Step: an Entry to record, or a Failure, or neither when it was not begun any more.
 
     put: its file was put, or is to be; trashed: the file it replaced is in the trash; kept: it is in the history.
@@ -164,7 +162,7 @@ class Writer:
         file, found, action = step.file, step.found, step.decision.action
         if action is Action.RECORD and step.entry is not None:
             # the Entry's own digest: of a volatile task other bytes were read than those that stand in the Target (I1)
-            return Outcome(step, replace(_entry(step, step.entry.etag), digest=step.entry.digest, size=step.entry.size))
+            return Outcome(step, _entry(step, step.entry.etag)._replace(digest=step.entry.digest, size=step.entry.size))
         if action is Action.COMPARE and found is not None and stands(self._job, file, found):
             return Outcome(step, _entry(step, found.etag))
         trashed = False

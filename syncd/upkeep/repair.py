@@ -110,7 +110,7 @@ class _Mending:
             entry = held.get(line.task) if line.task is not None else None
             right = entry.digest if entry is not None else state.settings if state is not None and line.task is None else b""
             if entry is not None and found == right and line.found is not None:
-                entries.append(replace(entry, etag=line.found.etag, size=line.found.size))
+                entries.append(entry._replace(etag=line.found.etag, size=line.found.size))
                 self.recorded += 1
                 continue
             if project not in self._shown or (entry is not None and entry.kept) or line.task in gone:
@@ -184,4 +184,4 @@ class _Mending:
 
 def _doubtful(entry: Entry) -> Entry:
     """An Entry that is put again when its task is read: see `plan.decide`."""
-    return replace(entry, revision=entry.revision._replace(counters=(*entry.revision.counters, _NEVER)))
+    return entry._replace(revision=entry.revision._replace(counters=(*entry.revision.counters, _NEVER)))

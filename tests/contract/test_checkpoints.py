@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,10 +75,10 @@ def put(checkpoint: Checkpoint, lease: Lease, *entries: Entry) -> None:
 class TestEntries:
     def test_an_entry_comes_back_as_it_was_given(self, checkpoint: Checkpoint, lease: Lease) -> None:
         etags = [b"", b"=", b"h", b'"', bytes(range(64)), b"0123456789abcdef" * 2, b'"0123456789abcdef0123456789abcdef"', b"0123456789ABCDEF" * 2]
-        given = [replace(entry(str(n)), etag=etag) for n, etag in enumerate(etags)]
+        given = [entry(str(n))._replace(etag=etag) for n, etag in enumerate(etags)]
         given += [
-            replace(entry("a"), revision=Revision(0, 0)),
-            replace(entry("b"), revision=Revision(-5, 2**62, (0,)), size=2**40),
+            entry("a")._replace(revision=Revision(0, 0)),
+            entry("b")._replace(revision=Revision(-5, 2**62, (0,)), size=2**40),
             entry("c", drafts=True),
             entry("d", kept=True),
             entry("e", drafts=True, kept=True, counts=(0, 0, 0)),
@@ -126,7 +125,7 @@ class TestEntries:
         assert "00" in known.entries(["0", "00"])
 
     def test_every_entry_of_a_sync_comes_with_its_collection_kept_ones_too(self, checkpoint: Checkpoint, lease: Lease) -> None:
-        kept = replace(entry("7"), kept=True)
+        kept = entry("7")._replace(kept=True)
         put(checkpoint, lease, entry("x"), entry("10"), kept)
         checkpoint.commit(lease, "13", Commit(entries=[entry("2")]))
         checkpoint.commit(checkpoint.begin("dogs", "run-1", Kind.FULL, 1), "12", Commit(entries=[entry("3")]))

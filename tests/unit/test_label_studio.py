@@ -468,7 +468,7 @@ def test_counts_that_were_recorded_differently_are_put_right_once(studio: StandI
     later(studio)
     lease = follower.checkpoint.begin("cats", "wrong", Kind.INCREMENTAL, 1)
     entry = follower.known.entries(["4"])["4"]
-    follower.checkpoint.commit(lease, follower.collection.id, Commit(entries=[replace(entry, counts=Counts(1, 5, 5))]))
+    follower.checkpoint.commit(lease, follower.collection.id, Commit(entries=[entry._replace(counts=Counts(1, 5, 5))]))
     assert follower.run().tasks == ["4"]
     studio.requests.clear()
     assert follower.run().tasks == []
@@ -912,7 +912,7 @@ def test_a_failing_task_that_vanished_is_named_even_when_its_file_is_kept(studio
     follower.run()
     entry = follower.known.entries(["33"])["33"]
     lease = follower.checkpoint.begin("cats", "keep", Kind.INCREMENTAL, 1)
-    follower.checkpoint.commit(lease, follower.collection.id, Commit(entries=[replace(entry, kept=True)]))
+    follower.checkpoint.commit(lease, follower.collection.id, Commit(entries=[entry._replace(kept=True)]))
     follower.checkpoint.commit(lease, follower.collection.id, Commit(failed=[Failure(follower.collection.id, "33", "bad", START)]))
     cats.delete(33)
     later(studio)

@@ -16,7 +16,7 @@ RIGHT = Stat(FILE.key, 3, b"etag")
 
 
 def entry(**changes: object) -> Entry:
-    return Entry(**{**{name: getattr(ENTRY, name) for name in Entry.__slots__}, **changes})
+    return Entry(**{**ENTRY._asdict(), **changes})
 
 
 @pytest.mark.parametrize(
