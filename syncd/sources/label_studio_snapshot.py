@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from tempfile import TemporaryFile
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from syncd import encode
 from syncd.clock import SECOND, Clock, format_time
@@ -44,7 +44,7 @@ _NOT_LISTED = ("prediction", "result_count", "unique_id")  # of an annotation
 
 
 class Portion(NamedTuple):
-    """odd: tasks whose bodies only the list has; ids, bodies: all tasks that follow, in order, and their bodies, but for those that were odd before."""
+    """odd: tasks whose bodies only the list has. ids: the tasks that follow, in order; bodies: theirs, but for those that were odd before."""
 
     odd: list[int]
     ids: list[int]
@@ -62,15 +62,19 @@ class Snapshots:
     def after(self, last: int) -> Iterator[Portion]:
         """All tasks with a greater id, or as many of them as snapshots give. Raises Stopped."""
         try:
-            while (snapshot := self._next(last)) is not None:
-                for portion in snapshot.portions():
-                    yield portion
-                    last = portion.ids[-1] if portion.ids else last
+            while True:
+                with TemporaryFile() as file:
+                    snapshot = self._next(last, file)
+                    if snapshot is None:
+                        return
+                    for portion in snapshot.portions():
+                        yield portion
+                        last = portion.ids[-1] if portion.ids else last
         except (SyncdError, OSError) as error:
             LOG.info("project %s: its task list is read after id %d, since snapshots did not do: %s", self._project, last, error)
 
-    def _next(self, last: int) -> _Snapshot | None:
-        """The tasks that follow; None where the list does as well. Raises SyncdError or OSError for whatever is wrong."""
+    def _next(self, last: int, file: IO[bytes]) -> _Snapshot | None:
+        """The tasks that follow, set aside in `file`; None where the list does as well. Raises SyncdError or OSError for whatever is wrong."""
         first = self._api.bodies(self._project, (), SAMPLE, last)
         size = min(first.counts.tasks, LARGEST, HEAVIEST * len(first.tasks) // max(first.size, 1))
         if size < SMALLEST or first.asked_at is None:
@@ -79,7 +83,7 @@ class Snapshots:
         self._remove(lambda title, _status: title < abandoned)
         high = self._api.nth(self._project, last, size)
         span, overlap = api.between(last + 1, high), api.integer(first.tasks[0], "overlap")
-        snapshot = _Snapshot(self._project, overlap, self._odd(span, overlap, int(size * ODD)))
+        snapshot = _Snapshot(file, self._project, overlap, self._odd(span, overlap, int(size * ODD)))
         kinds = [self._api.bodies(self._project, [*span, kind], SAMPLE).tasks for kind in (api.LABELED, api.PREDICTED)]
         title = TITLE + format_time(first.asked_at)
         try:
@@ -135,14 +139,14 @@ class Snapshots:
 class _Snapshot:
     """The bodies of one, set aside on disk."""
 
-    def __init__(self, project: str, overlap: int, odd: set[int]) -> None:
-        self._project, self._overlap, self._odd = project, overlap, odd
-        self._file, self._places = TemporaryFile(), dict[int, tuple[int, int]]()  # noqa: SIM115 - ends with its owner
+    def __init__(self, file: IO[bytes], project: str, overlap: int, odd: set[int]) -> None:
+        self._file, self._project, self._overlap, self._odd = file, project, overlap, odd
+        self._places = dict[int, tuple[int, int]]()
 
     def add(self, data: bytes) -> None:
         """Raises SourceError or TaskError for what can't be a task of this project."""
         body = _object(data)
-        id_ = api.integer(body, "id")
+        id_ = api.row_of(body).id
         if body.get("drafts"):  # a new one: nothing else shows a draft
             self._odd.add(id_)
         else:

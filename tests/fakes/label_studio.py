@@ -365,7 +365,7 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request(self.command, url.path, params, authorization, body)
         self._send(html(400) if too_long else self.server.studio.answer(request), close=too_long)
 
-    do_POST = do_GET  # noqa: N815 - the name the base class looks for
+    do_POST = do_DELETE = do_GET  # noqa: N815 - the names the base class looks for
 
     def _send(self, found: Reply, *, close: bool) -> None:
         if found.reset:

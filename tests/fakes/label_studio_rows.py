@@ -73,6 +73,8 @@ class Row:
             return bool(self.drafts)
         if name == "completed_at":
             return self.completed_at()
+        if name in {"overlap", "storage_filename"}:
+            return {"overlap": 1}.get(name)
         if name in {"id", "inner_id", "total_annotations", "cancelled_annotations", "total_predictions", "is_labeled", *_TIMES}:
             return getattr(self, name)
         raise Rejected(500, f"Cannot resolve keyword '{name}' into field.")
