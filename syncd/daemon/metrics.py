@@ -28,11 +28,7 @@ def _seconds(micros: int | None) -> Value:
 
 _OF_A_SYNC: tuple[tuple[str, str, Callable[[Ledger, int], Value]], ...] = (  # the state of a Sync at a time
     ("last_success_timestamp_seconds", "Start of the last Run that ended ok.", lambda sync, _: _seconds(sync.standing.since)),
-    (
-        "last_run_timestamp_seconds",
-        "End of the last Run.",
-        lambda s, _: _seconds(s.standing.ended.finished_at if s.standing.ended else None),
-    ),
+    ("last_run_timestamp_seconds", "End of the last Run.", lambda s, _: _seconds(s.standing.ended.finished_at if s.standing.ended else None)),
     ("oldest_unsynced_change_seconds", "Age of the oldest change not yet safe, at most.", lambda sync, now: sync.lag(now)),
     ("running", "1 while a Run goes on.", lambda sync, _: sync.state is State.RUNNING),
     ("guard_tripped", "1 while the Guard holds deletions back.", lambda sync, _: sync.left is State.GUARDED),
@@ -55,38 +51,36 @@ _COUNTS: tuple[tuple[str, str, str, Sequence[str]], ...] = (  # of `Ledger.total
 )
 
 
-class Metrics:
-    """The daemon's metrics; `text` may be called from any thread."""
+_PROCESS = CollectorRegistry()
+ProcessCollector(registry=_PROCESS)
+Info("syncd_build", "The syncd that runs.", registry=_PROCESS).info({"version": __version__, "python": platform.python_version()})
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._process = CollectorRegistry()
-        ProcessCollector(registry=self._process)
-        Info("syncd_build", "The syncd that runs.", registry=self._process).info({"version": __version__, "python": platform.python_version()})
 
-    def text(self) -> bytes:
-        """Everything, in Prometheus' text format 0.0.4."""
-        return "".join((*self._of_daemon(), *self._of_syncs())).encode() + generate_latest(self._process)
+def metrics(service: Service) -> bytes:
+    """Everything, in Prometheus' text format 0.0.4; from any thread."""
+    return "".join((*_of_daemon(service), *_of_syncs(service))).encode() + generate_latest(_PROCESS)
 
-    def _of_daemon(self) -> Iterator[str]:
-        waiting, running = self._service.queue()
-        config = self._service.config_state
-        yield _one("ready", "1 when the daemon can be relied on, as /readyz says.", not self._service.unready())
-        yield _one("runs_waiting", "Runs that wait for a worker.", waiting)
-        yield _one("runs_going_on", "Runs that go on.", running)
-        yield _one("config_last_reload_successful", "0 when the newest edit of the config was not taken.", not config.problems)
-        yield _one("config_last_reload_success_timestamp_seconds", "When the config in force was read.", config.loaded_at / SECOND)
 
-    def _of_syncs(self) -> Iterator[str]:
-        syncs, now = [(_escape(sync.name), sync) for sync in self._service.syncs()], self._service.clock.now()
-        for metric, text, value in _OF_A_SYNC:
-            yield _head(metric, text)
-            start = f'syncd_{metric}{{sync="'
-            yield from (f'{start}{name}"}} {float(number)}\n' for name, sync in syncs if (number := value(sync, now)) is not None)
-        for metric, text, label, values in _COUNTS:
-            yield _head(f"{metric}_total", text)
-            for one, more in [(f"{metric} {value}", f',{label}="{value}"') for value in values] or [(metric, "")]:
-                yield from (f'syncd_{metric}_total{{sync="{name}"{more}}} {float(sync.totals[one])}\n' for name, sync in syncs)
+def _of_daemon(service: Service) -> Iterator[str]:
+    waiting, running = service.queue()
+    config = service.config_state
+    yield _one("ready", "1 when the daemon can be relied on, as /readyz says.", not service.unready())
+    yield _one("runs_waiting", "Runs that wait for a worker.", waiting)
+    yield _one("runs_going_on", "Runs that go on.", running)
+    yield _one("config_last_reload_successful", "0 when the newest edit of the config was not taken.", not config.problems)
+    yield _one("config_last_reload_success_timestamp_seconds", "When the config in force was read.", config.loaded_at / SECOND)
+
+
+def _of_syncs(service: Service) -> Iterator[str]:
+    syncs, now = [(_escape(sync.name), sync) for sync in service.syncs()], service.clock.now()
+    for metric, text, value in _OF_A_SYNC:
+        yield _head(metric, text)
+        start = f'syncd_{metric}{{sync="'
+        yield from (f'{start}{name}"}} {float(number)}\n' for name, sync in syncs if (number := value(sync, now)) is not None)
+    for metric, text, label, values in _COUNTS:
+        yield _head(f"{metric}_total", text)
+        for one, more in [(f"{metric} {value}", f',{label}="{value}"') for value in values] or [(metric, "")]:
+            yield from (f'syncd_{metric}_total{{sync="{name}"{more}}} {float(sync.totals[one])}\n' for name, sync in syncs)
 
 
 def _one(name: str, text: str, value: float) -> str:

@@ -25,6 +25,7 @@ import mimetypes
 import socket
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from operator import attrgetter
 
 import uvicorn
@@ -39,7 +40,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from syncd.config.shape import Http
 from syncd.daemon.hooks import Hooks
-from syncd.daemon.metrics import CONTENT_TYPE, Metrics
+from syncd.daemon.metrics import CONTENT_TYPE, metrics
 from syncd.daemon.page import STATIC, Page
 from syncd.daemon.service import Service
 from syncd.errors import SyncdError
@@ -116,7 +117,7 @@ class _Site:
     """What each path answers."""
 
     def __init__(self, service: Service, http: Http) -> None:
-        self._service, self._http, self._page, self._metrics = service, http, Page(service), Metrics(service)
+        self._service, self._http, self._page = service, http, Page(service)
         routes = [
             Route("/healthz", self._healthz), Route("/readyz", self._readyz), Route("/metrics", self._scrape),
             Route("/", self._index), Route("/syncs/{name:path}", self._sync), Route("/static/{name}", self._static),
@@ -133,7 +134,7 @@ class _Site:
         return Response(json.dumps(told, indent=1) + "\n", 503 if reasons else 200, media_type="application/json")
 
     def _scrape(self, _: Request) -> Response:
-        return Response(self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+        return Response(metrics(self._service), headers={"Content-Type": CONTENT_TYPE})
 
     def _index(self, request: Request) -> Response:
         return _html(self._page.index(request.query_params.get("state", "")))
@@ -198,8 +199,6 @@ def known(http: Http, headers: Mapping[str, str]) -> bool:
 def _own_host(host: str) -> bool:
     """Whether a Host header names an address or a name without dots: nobody outside can make such a name resolve to this machine."""
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    try:
-        ipaddress.ip_address(name.strip("[]"))
-    except ValueError:
-        return bool(name) and "." not in name
-    return True
+    with suppress(ValueError):
+        return bool(ipaddress.ip_address(name.strip("[]")))
+    return bool(name) and "." not in name

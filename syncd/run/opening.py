@@ -27,16 +27,9 @@ def opened(config: Config, name: str, checkpoint: Checkpoint, clock: Clock) -> I
 
 
 def attempt(
-    config: Config,
-    name: str,
-    checkpoint: Checkpoint,
-    clock: Clock,
-    on_progress: OnProgress | None,
-    *,
-    kind: Kind | None = None,
-    confirm_deletes: str = "",
-    take_over: bool = False,
-) -> Report:
+    config: Config, name: str, checkpoint: Checkpoint, clock: Clock, on_progress: OnProgress | None,
+    *, kind: Kind | None = None, confirm_deletes: str = "", take_over: bool = False,
+) -> Report:  # fmt: skip
     """One Run of a Sync: whatever goes wrong, a fault of syncd too, ends in a Report and in the history. Raises CheckpointError alone."""
     report = _attempted(config, name, checkpoint, clock, on_progress, kind=kind, confirm_deletes=confirm_deletes, take_over=take_over)
     if report.status is not Status.OK:

@@ -101,7 +101,7 @@ def test_a_life(tmp_path: Path) -> None:
         assert daemon.end() == 0
         assert "STOPPING=1" in daemon.heard
     assert [line for line in daemon.lines if line["level"] != "info"] == [broken]
-    assert "dogs" not in {line.get("sync") for line in daemon.lines[since:]}
+    assert sum(line.get("sync") == "dogs" for line in daemon.lines[since:]) <= 1  # one may have been under way
 
 
 def test_kubernetes_swaps_a_link(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from syncd import __version__
 from syncd.clock import SECOND
 from syncd.daemon.ledger import Ledger, State, wiring
-from syncd.daemon.metrics import Metrics
+from syncd.daemon.metrics import metrics
 from syncd.daemon.service import ConfigState
 from syncd.model import Kind, Report, Status
 from syncd.run.standing import Standing
@@ -24,7 +24,7 @@ OF_THE_PROCESS = {"process_cpu_seconds", "process_open_fds", "process_max_fds", 
 
 
 def scrape(service: FakeService) -> dict[str, Metric]:
-    families = list(text_string_to_metric_families(Metrics(service).text().decode()))
+    families = list(text_string_to_metric_families(metrics(service).decode()))
     assert len({family.name for family in families}) == len(families), "each is written once"
     return {family.name: family for family in families}
 
@@ -127,7 +127,7 @@ def test_a_hostile_name_is_one_label(name: str) -> None:
 
 def test_no_project_and_no_task_becomes_a_series() -> None:
     """2,000 Syncs stay 46,000 lines, however many tasks fail."""
-    text = Metrics(sample()).text().decode()
+    text = metrics(sample()).decode()
     assert "1041" not in text
     lines = sum('sync="cats"' in line for line in text.splitlines())
     assert lines == 23
