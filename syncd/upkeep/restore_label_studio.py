@@ -10,9 +10,9 @@ Rules:
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,6 @@ IDS = "ids.ndjson"
 """The id map in the work folder: a line for each restored task, `{"project", "task", "new_project", "new_task"}`."""
 _MOST_TASKS = 500  # larger imports may lose annotations (1.23.2 on SQLite)
 _MOST_BYTES = 8_000_000
-_FEW = 100  # tasks asked for by id
 _TRIES = 2
 _TROUBLE = 20  # failures in a row that are no single task's fault any more
 _SETTLE = (0.5, 1.0, 2.0, 4.0)  # seconds between looks for what a server may still be committing
@@ -60,6 +59,7 @@ class _Project:
         self._done, self._journal = project.done, project.journal
         self._lines: dict[int, int] = {}  # new id: its line; the journal is held in memory, too
         self._last = 0  # the greatest new id
+        self._refused: dict[int, str] = {}  # lines that the server has not taken, and why
         self._trouble = 0  # failures in a row
         self._id = ""
 
@@ -69,19 +69,18 @@ class _Project:
         for entry in self._journal.entries:
             self._remember(entry)
         first = self._settled_end()
-        for number in self._refused():
+        for number in [*self._refused]:
             self._send(number, number + 1)
         while first < len(self._staged):
             end = self._chunk_end(first)
             self._send(first, end)
             first = end
             on_progress(self._done.progress(first, len(self._staged)))
-        for number, why in self._refused().items():
+        for number, why in self._refused.items():
             self._done.fail(self._task(number), why)
-        self._make_drafts()
         self._name()
-        self._remove_twins()
         self._compare(lambda count: on_progress(self._done.progress(count, len(self._staged), "reading back")))
+        self._remove_twins()
 
     def ids(self) -> Iterator[dict[str, object]]:
         """The id map."""
@@ -120,22 +119,23 @@ class _Project:
         return look()
 
     def _remember(self, entry: Body) -> None:
-        if "took" in entry:
-            self._lines.update(zip(entry["took"], count(entry["first"]), strict=False))
-            self._last = max(self._last, *entry["took"])
+        for number, new in enumerate(entry.get("took", ()), entry.get("first", 0)):
+            self._lines[new] = number
+            self._last = max(self._last, new)
+            self._refused.pop(number, None)
+        if "refused" in entry:
+            self._refused[entry["refused"]] = entry["why"]
+
+    def _note(self, **entry: object) -> None:
+        self._journal.note(**entry)
+        self._remember(entry)
 
     def _settled_end(self) -> int:
         """The first line that is not there yet; a chunk in doubt is looked for."""
         last = self._journal.entries[-1]
         if "begin" in last:
             self._look(last["begin"], last["end"], last["after"])
-        return max((*self._lines.values(), *self._refused()), default=-1) + 1
-
-    def _refused(self) -> dict[int, str]:
-        """Lines that the server has not taken, and why."""
-        refused = {entry["refused"]: entry["why"] for entry in self._journal.entries if "refused" in entry}
-        taken = set(self._lines.values()) if refused else ()
-        return {number: why for number, why in refused.items() if number not in taken}
+        return max((*self._lines.values(), *self._refused), default=-1) + 1
 
     def _chunk_end(self, first: int) -> int:
         end = first + 1
@@ -162,7 +162,7 @@ class _Project:
             self._send(first, half)
             self._send(half, end)
         else:
-            self._journal.note(refused=first, why=why)
+            self._note(refused=first, why=why)
 
     def _try(self, first: int, end: int) -> tuple[str, bool]:
         """Why it failed, empty when it didn't; and whether another try is of no use."""
@@ -179,12 +179,8 @@ class _Project:
         if took != (wanted := Counts(len(bodies), *(sum(len(parts(body, kind)) for body in bodies) for kind in PARTS))):
             self._server.remove_tasks(ids)
             return f"the server took {took} instead of {wanted}", False
-        self._took(first, ids)
+        self._note(took=ids, first=first)
         return "", False
-
-    def _took(self, first: int, ids: Sequence[int]) -> None:
-        self._journal.note(took=list(ids), first=first)
-        self._remember(self._journal.entries[-1])
 
     def _look(self, first: int, end: int, after: int) -> bool:
         """Whether the server took these lines after all. It takes all of them or none, but may have dropped their parts: then they are removed."""
@@ -195,7 +191,7 @@ class _Project:
                 mine.append(task)
         ids = [int(task["id"]) for task in mine]
         if len(mine) == len(bodies) and all(map(_has_parts, mine, bodies)):
-            self._took(first, ids)
+            self._note(took=ids, first=first)
             return True
         self._server.remove_tasks(ids)
         self._journal.note(doubt=[first, end])  # it may take them yet
@@ -205,15 +201,8 @@ class _Project:
         """Tasks of the project that the journal doesn't know."""
         return [task for page in self._server.bodies(self._id, after) for task in page if task["id"] not in self._lines]
 
-    def _make_drafts(self) -> None:
-        """Those that are missing: no import takes drafts."""
-        drafts = set(self._staged.drafts)
-        ids = sorted(new for new, number in self._lines.items() if number in drafts)
-        for start in range(0, len(ids), _FEW):
-            for task in chain.from_iterable(self._server.bodies(self._id, among=ids[start : start + _FEW])):
-                self._drafts(self._staged.body(self._lines[task["id"]]), task)
-
-    def _drafts(self, body: Body, task: Body) -> None:
+    def _with_drafts(self, body: Body, task: Body) -> Body:
+        """The new task, after those that are missing were made: no import takes drafts."""
         there: set[object] = set()
         for draft in task["drafts"]:
             if draft.get("import_id") in there:
@@ -223,8 +212,9 @@ class _Project:
         for draft in parts(body, "drafts"):
             if draft.get("id") not in there:
                 fields = {name: draft[name] for name in ("result", "lead_time", "was_postponed") if name in draft} | {"import_id": draft.get("id")}
-                with suppress(TransientError):  # whether it was made is seen when all is compared
+                with suppress(TransientError):  # whether it was made is seen now
                     self._server.draft(task["id"], annotations.get(draft.get("annotation")), fields)
+        return next(chain.from_iterable(self._server.bodies(self._id, among=[task["id"]])), task)
 
     def _name(self) -> None:
         """Give the project its title, and what one without tasks could not have."""
@@ -244,7 +234,7 @@ class _Project:
                 self._server.remove(twin)
 
     def _compare(self, tell: Callable[[int], None]) -> None:
-        """Read everything back; whatever differs is a failure."""
+        """Read everything back and make drafts; whatever differs is a failure."""
         settings, missing = self._server.project(self._id) or {}, dict(self._lines)
         doubts = {line for entry in self._journal.entries if "doubt" in entry for line in range(*entry["doubt"])}
         doubted = {data_digest(self._staged.body(number)) for number in doubts}
@@ -266,6 +256,8 @@ class _Project:
 
     def _compare_one(self, number: int, task: Body) -> None:
         body = self._staged.body(number)
+        if parts(body, "drafts"):
+            task = self._with_drafts(body, task)
         for part in parts(body, "annotations"):
             was, now = email(part.get("completed_by")), self._crowd.there(part.get("completed_by"))
             if was != now:

@@ -48,7 +48,7 @@ def stage(files: Iterable[Found], work: Path, same: Mapping[str, object]) -> Non
     projects = []
     for number, (project, group) in enumerate(groupby(files, lambda found: found.project)):
         with _tasks(work, number).open("wb") as out:
-            done, settings, drafts, count = Restored(project), dict[str, object](), list[int](), 0
+            done, settings = Restored(project), dict[str, object]()
             for found in group:
                 if not done.take(found) or keys.is_side(found.task or ""):
                     continue
@@ -59,10 +59,8 @@ def stage(files: Iterable[Found], work: Path, same: Mapping[str, object]) -> Non
                     done.fail(found.task, "no task of Label Studio: it has no data")
                 else:
                     out.write(encode.dumps(body))  # one line, whoever wrote it
-                    drafts += [count] if body.get("drafts") else []
-                    count += 1
             _durable(out)
-        projects.append({"done": asdict(done), "settings": settings, "drafts": drafts})
+        projects.append({"done": asdict(done), "settings": settings})
     half = work / "plan.half"
     with half.open("wb") as out:
         out.write(encode.dumps({"same": dict(same), "projects": projects}))
@@ -71,13 +69,12 @@ def stage(files: Iterable[Found], work: Path, same: Mapping[str, object]) -> Non
 
 
 class Staged:
-    """One project as it was staged. Lines are numbered from 0. `done`: what became of it so far; drafts: the lines that have some."""
+    """One project as it was staged. Lines are numbered from 0. `done`: what became of it so far."""
 
     def __init__(self, work: Path, number: int, plan: Mapping[str, Any]) -> None:
         failed = [(task, why) for task, why in plan["done"]["failed"]]
         self.done = Restored(**{**plan["done"], "failed": failed})
         self.settings = cast("dict[str, object]", plan["settings"])
-        self.drafts: list[int] = plan["drafts"]
         self.journal = Journal(work / f"{number}.journal.ndjson")
         self._file = _tasks(work, number).open("rb")
         self._starts = array("Q", [0])
