@@ -11,7 +11,7 @@ import json
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -245,7 +245,7 @@ class Http:
                     raise error
         return self._judge(response, content, absent=False)
 
-    def download(self, url: str, *, authorized: bool = False) -> Iterator[bytes]:
+    def download(self, url: str, *, authorized: bool = False) -> Generator[bytes]:
         """One try of a GET of any address, in pieces; nothing for 204. Redirects are followed; the key goes to this server's own origin alone, and
         never behind a redirect. With the key it takes a turn in the server's line until it is read, so ask nothing else meanwhile; any other address
         has no line. Raises TransientError for what may pass, TaskError for what this address will not give.

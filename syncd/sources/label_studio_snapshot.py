@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from tempfile import TemporaryFile
 from typing import IO, NamedTuple
 
@@ -116,8 +117,9 @@ class Snapshots:
             made = api.mapping(self._http.get(path).body, path)
         if made.get("status") != "completed":
             raise SourceError(f"POST {self._exports}: made no snapshot, its status is {made.get('status')}")
-        with TemporaryFile() as file:
-            file.writelines(self._http.download(f"{self._url}{path}/download", authorized=True))
+        # closed whatever happens: it keeps its turn, and the next request would wait for it
+        with TemporaryFile() as file, closing(self._http.download(f"{self._url}{path}/download", authorized=True)) as parts:
+            file.writelines(parts)
             file.seek(0)
             for piece in pieces(file, lines_only=False):
                 snapshot.add(piece.data)

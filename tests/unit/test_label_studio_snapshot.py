@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -234,14 +234,26 @@ def test_no_trouble_with_snapshots_makes_a_run_fail(trouble: str, studio: Export
     assert as_by_list(cats, follow, follower)
 
 
+class FullDisk:
+    """Takes one piece."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def writelines(self, pieces: Iterator[bytes]) -> None:
+        next(pieces)
+        raise OSError(28, "No space left on device")
+
+
 def test_a_disk_that_is_full_is_no_reason_to_fail(
     studio: ExportingStandIn, cats: Project, follow: Callable[..., Follower], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full() -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(snapshots, "TemporaryFile", full)
+    monkeypatch.setattr(snapshots, "TemporaryFile", FullDisk)
     assert len(follow(cats).run().tasks) == 150
+    assert nothing_left(studio)
 
 
 def test_tasks_that_change_meanwhile_are_right_after_the_next_reading(
