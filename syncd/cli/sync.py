@@ -131,14 +131,18 @@ def _summary(call: Call, reports: Sequence[Report]) -> None:
     """One aligned line for each Sync, then what needs attention."""
     header = ("SYNC", "RESULT", "RUN", *(count.upper() for count in _COUNTS), "FAILED", "TIME")
     table(header, [_row(report) for report in reports], left=3)
-    shown = max(1, _NAMED // max(1, sum(bool(report.failed) for report in reports)))
     for report in reports:
-        if report.guard:
-            say("\n" + fold(f"{report.sync}: {paint('the Guard stopped the deletions', 'guarded')}: {clean(report.guard)}."))
-            say(f"Nothing was deleted. If the deletions are meant:\n  {command(call.config, report.sync, report.plan_id)}")
-        if report.failed:
-            say(f"\n{report.sync}: " + paint(f"{len(report.failed):,} failed", "failed") + ", tried again in the next Run:")
-            failures(report.failed, shown)
+        attention(call, report, max(1, _NAMED // max(1, sum(bool(report.failed) for report in reports))))
+
+
+def attention(call: Call, report: Report, shown: int = _NAMED) -> None:
+    """What the Guard stopped, and the first that failed."""
+    if report.guard:
+        say("\n" + fold(f"{report.sync}: {paint('the Guard stopped the deletions', 'guarded')}: {clean(report.guard)}."))
+        say(f"Nothing was deleted. If the deletions are meant:\n  {command(call.config, report.sync, report.plan_id)}")
+    if report.failed:
+        say(f"\n{report.sync}: " + paint(f"{len(report.failed):,} failed", "failed") + ", tried again in the next Run:")
+        failures(report.failed, shown)
 
 
 def failures(failed: Sequence[Failure], shown: int) -> None:

@@ -11,7 +11,7 @@ from syncd import keys
 from syncd.cli.jobs import WORST, for_each
 from syncd.cli.main import Call
 from syncd.cli.output import clean, fold, log, paint, say
-from syncd.cli.sync import failures, progress, report_fields
+from syncd.cli.sync import attention, progress, report_fields
 from syncd.errors import GuardTripped
 from syncd.run import PARTIAL
 from syncd.run.confirmed import command
@@ -111,20 +111,14 @@ def _repair(job: Job, call: Call, found: Sequence[VerifyLine], confirm_deletes: 
 
 
 def _tell(job: Job, call: Call, done: Repair, found: Sequence[VerifyLine]) -> None:
-    report = done.report
     counts = {"put again": done.again, "only recorded anew": done.recorded, "orphaned, now in the trash": done.trashed, "left": len(done.left)}
     say("  mended: " + (", ".join(f"{count:,} {word}" for word, count in counts.items() if count) or "nothing"))
     for line in done.left:
         if line not in found:  # else it is told above already
             _show(job, line._replace(sign=ERROR), call)
-    if report.error:
-        log.error("%s: %s", job.name, report.error)
-    if report.failed:
-        say("  " + paint(f"{len(report.failed):,} failed", "failed") + ", tried again in the next Run:")
-        failures(report.failed, 10)
+    if done.report.error:
+        log.error("%s: %s", job.name, done.report.error)
     if done.guard:
         say(fold(f"  {paint('the Guard stopped it', 'guarded')}: {clean(str(done.guard))}. If they may go to the trash:"))
         say(f"    {command(call.config, job.name, done.guard.plan_id, 'verify', '--repair')}")
-    if report.guard:
-        say(fold(f"  {paint('the Guard stopped the deletions', 'guarded')}: {clean(report.guard)}. If they are meant:"))
-        say(f"    {command(call.config, job.name, report.plan_id)}")
+    attention(call, done.report)
