@@ -168,7 +168,7 @@ def _changed(small: Life, big: Life) -> list[Row]:
         least = small.edited[k]
         what, few = f"{big.count:,} tasks, {k:,} changed", f"at {small.count:,} tasks"
         asked, asked_small = found.report["source_requests"], least.report["source_requests"]
-        rows.append(Row(f"{what}: requests to the Source", asked, "", 1.1 * asked_small, f"{asked_small} {few}, and a tenth"))
+        rows.append(Row(f"{what}: requests to the Source", asked, "", asked_small + 1 + k // 100, f"{asked_small} {few}, and one per hundred"))
         rows.append(Row(f"{what}: CPU", found.cost.cpu, "s", 1.2 * least.cost.cpu, f"{least.cost.cpu:.2f} s {few}, and a fifth"))
     for d, found in big.deleted.items():
         what, cpu = f"{big.count:,} tasks, {d:,} deleted here and there", small.deleted[d].cost.cpu
