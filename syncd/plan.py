@@ -73,18 +73,12 @@ class Missing:
     whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """`max_delete`: a Collection may lose max(at_least, fraction of its tasks) in one Run, and never all of them."""
-
-    fraction: float
-    at_least: int
-
-
-def tripped(missing: Missing, limits: Limits) -> str:
-    """Why the Guard stops these deletions, in words; empty when it lets them pass."""
+def tripped(missing: Missing, fraction: float, at_least: int) -> str:
+    """Why the Guard stops these deletions, in words; empty when it lets them pass: a Collection may lose max(at_least, fraction of its tasks) in one
+    Run, and never all of them.
+    """
     count = sum(not is_side(task) for task in missing.tasks)
-    allowed = max(limits.at_least, int(limits.fraction * missing.before))
+    allowed = max(at_least, int(fraction * missing.before))
     if count == 0:
         return ""
     if missing.whole:

@@ -13,7 +13,7 @@ from syncd.checkpoint.base import Commit, Lease
 from syncd.errors import GuardTripped
 from syncd.known import Known
 from syncd.model import Collection, Entry, Event, Gone, Op, Report, Why
-from syncd.plan import Limits, Missing, plan_id, tripped
+from syncd.plan import Missing, plan_id, tripped
 from syncd.run.job import Job
 from syncd.run.place import Place
 from syncd.run.writer import Writer
@@ -33,8 +33,8 @@ def with_files(known: Known, missing: Sequence[str]) -> tuple[list[str], list[st
 
 def check(job: Job, missing: Sequence[Missing], confirmed: str) -> None:
     """Raise GuardTripped unless every Collection's deletions are within `max_delete`, or a person confirmed exactly this Plan."""
-    limits = Limits(job.rules.max_delete.fraction, job.rules.max_delete.at_least)
-    reasons = [reason for part in missing if (reason := tripped(part, limits))]
+    limits = job.rules.max_delete
+    reasons = [reason for part in missing if (reason := tripped(part, limits.fraction, limits.at_least))]
     if job.rules.on_delete == "keep" or not reasons:
         return
     this = plan_id(job.name, missing)

@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, groupby, islice
+from itertools import chain, groupby
 from typing import NamedTuple
 
 from syncd import encode, keys
 from syncd.clock import Clock, format_time
 from syncd.errors import SyncdError, TaskError
 from syncd.keys import Layout, Named
-from syncd.scratch import Scratch
+from syncd.scratch import Scratch, chunks
 from syncd.sources import rows
 from syncd.sources.base import selected
 from syncd.targets.base import Target
@@ -77,7 +77,7 @@ def find(target: Target, layout: Layout, clock: Clock, question: Question) -> It
                 yield settings
             tasks_of = chain(() if settings else (first,), (second,) if second else (), rest)
             mine = (file for file in tasks_of if not wanted or file.owner in wanted)
-            while some := list(islice(mine, _AHEAD * target.concurrency)):
+            for some in chunks(mine, _AHEAD * target.concurrency):
                 missing.difference_update(file.owner for file in some)
                 yield from pool.map(fetch, some)
         if not hit:

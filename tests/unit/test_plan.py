@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.model import Counts, Entry, Revision, Stat, Task, TaskFile, Why
-from syncd.plan import Action, Decision, Limits, Missing, decide, next_cursor, plan_id, tripped
+from syncd.plan import Action, Decision, Missing, decide, next_cursor, plan_id, tripped
 
 TASK = Task("7", Revision(1, 10, (1, 0, 0)), {}, Counts(1, 1, 0))
 FILE = TaskFile("p/7.json", b"{}\n", b"d" * 32)
@@ -47,7 +47,7 @@ def test_decision(held: Entry | None, looked: bool, found: Stat | None, expected
     assert expected == decide(TASK, FILE, held, looked=looked, found=found)
 
 
-LIMITS = Limits(0.05, 20)
+LIMITS = (0.05, 20)
 
 
 @pytest.mark.parametrize(
@@ -65,11 +65,11 @@ LIMITS = Limits(0.05, 20)
     ],
 )
 def test_guard_lets_a_twentieth_or_twenty_pass_and_never_everything(gone: int, before: int, stops: bool) -> None:
-    assert stops == bool(tripped(Missing("p", tuple(map(str, range(gone))), before), LIMITS))
+    assert stops == bool(tripped(Missing("p", tuple(map(str, range(gone))), before), *LIMITS))
 
 
 def test_guard_always_asks_before_a_whole_collection_goes() -> None:
-    assert "Collection p is gone" in tripped(Missing("p", ("1",), 1000, whole=True), LIMITS)
+    assert "Collection p is gone" in tripped(Missing("p", ("1",), 1000, whole=True), *LIMITS)
 
 
 @given(st.lists(st.tuples(st.sampled_from("pq"), st.text(max_size=3)), unique=True, min_size=1), st.randoms())
