@@ -44,14 +44,15 @@ def run_restore(
     path: str, force: bool, url: str, token_file: str, map_: str, work: str,
 ) -> int:  # fmt: skip
     """Restore, show what became of each project; 3 when something could not be restored, or is otherwise than it was."""
-    if bool(path) == bool(url):
-        raise typer.BadParameter("say where to: --to-folder FOLDER or --to-label-studio URL")
-    if (at and trashed) or (url and not token_file):
-        raise typer.BadParameter("--at or --trashed, not both" if at else "--to-label-studio needs --token-file FILE")
-    if path and (token_file or map_ or work):
-        raise typer.BadParameter("--token-file, --map and --work belong to --to-label-studio")
-    if url and force:
-        raise typer.BadParameter("--force belongs to --to-folder: a Label Studio gets new projects")
+    for wrong, words in (
+        (bool(path) == bool(url), "say where to: --to-folder FOLDER or --to-label-studio URL"),
+        (at and trashed, "--at or --trashed, not both"),
+        (url and not token_file, "--to-label-studio needs --token-file FILE"),
+        (path and (token_file or map_ or work), "--token-file, --map and --work belong to --to-label-studio"),
+        (url and force, "--force belongs to --to-folder: a Label Studio gets new projects"),
+    ):
+        if wrong:
+            raise typer.BadParameter(words)
     config, _ = read(call, [sync])
     clock = SystemClock()
     question = Question(tuple(projects), tuple(tasks), moment("--at", at, clock) if at else None, trashed)

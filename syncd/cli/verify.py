@@ -86,10 +86,9 @@ def _followed(job: Job, lines: Iterable[VerifyLine], call: Call) -> Iterator[Ver
 def _show(job: Job, line: VerifyLine, call: Call) -> None:
     task = line.task and keys.shown(line.task)
     if call.json:
-        against = "source" if line.source else "target"
         call.object({
             "sync": job.name, "sign": line.sign, "project": line.project or None, "task": task, "key": line.key or None, "why": line.why,
-            "against": against,
+            "against": "source" if line.source else "target",
         })  # fmt: skip
         return
     name = f"{line.project}/{task}" if task else line.key or line.project or job.name

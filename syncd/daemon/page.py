@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -90,15 +90,10 @@ def utc(at: int) -> str:
     return format_time(at)[:19].replace("T", " ") + " UTC"
 
 
-class Spark(NamedTuple):
-    """The last Runs as a drawing of 120 by 28: one path for each status, and what it shows in words."""
-
-    paths: Mapping[str, str]
-    label: str
-
-
-def spark(runs: Sequence[RunRecord]) -> Spark:
-    """A bar for each Run that ended, the newest at the right: up for what it changed (logarithmic), and below the line when it did not end well."""
+def spark(runs: Sequence[RunRecord]) -> tuple[Mapping[str, str], str]:
+    """The last Runs as a drawing of 120 by 28: one path for each status; and what it shows in words. A bar for each Run that ended, the newest at the
+    right: up for what it changed (logarithmic), and below the line when it did not end well.
+    """
     ended = [run for run in runs if run.status is not None][:BARS][::-1]
     changed = [_changed(run.report) for run in ended]
     most, paths = math.log1p(max(changed, default=0)) or 1.0, dict[str, str]()
@@ -108,7 +103,7 @@ def spark(runs: Sequence[RunRecord]) -> Spark:
         paths[str(run.status)] = paths.get(str(run.status), "") + f"M{at * 5 + 2} 19v-{up}" + bad
     ends = Counter(str(run.status) for run in ended)
     words = ", ".join(f"{count} {status}" for status, count in ends.most_common())
-    return Spark(paths, f"Last {len(ended)} Runs: {words}. At most {max(changed):,} changed files in one." if ended else "No Run has ended yet.")
+    return paths, f"Last {len(ended)} Runs: {words}. At most {max(changed):,} changed files in one." if ended else "No Run has ended yet."
 
 
 def _changed(report: Mapping[str, object]) -> int:

@@ -77,8 +77,7 @@ class Server:
     """The running server, in its own thread. address: host and port that it is really bound to."""
 
     def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
-        host, port = listener.getsockname()[:2]
-        self.address: tuple[str, int] = (host, port)
+        self.address: tuple[str, int] = listener.getsockname()[:2]
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # below it strangers could fill the log
         config = uvicorn.Config(
             app, http=_Connection, backlog=MOST, loop="asyncio", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,

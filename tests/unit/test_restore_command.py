@@ -73,6 +73,11 @@ def test_to_a_folder(desk: Desk) -> None:
     assert not (desk.folder / "out" / "_syncd").exists()
 
 
+def test_a_missing_token_is_named_as_what_is_missing(desk: Desk) -> None:
+    result = desk.type("restore", "cats", "--to-label-studio", "http://studio.test", "--at", "2d")
+    assert (result.exit_code, "needs --token-file FILE" in result.stderr) == (2, True)
+
+
 def test_it_needs_neither_source_nor_checkpoint(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "open_source", None)
     state = desk.folder / ".syncd"
