@@ -178,9 +178,12 @@ def _changed(small: Life, big: Life) -> list[Row]:
 
 
 def many_projects(folder: Path, projects: int, each: int) -> list[Row]:
-    """Of so many tasks each. A listing of the projects takes one request for every hundred: the server's own limit."""
+    """Of so many tasks each, between two looks for what no number shows (drafts_every, 5 minutes by default; an hour here).
+
+    A listing of the projects takes one request for every hundred: the server's own limit.
+    """
     with scale(each, projects) as studio, sink() as url:
-        path = config(folder, _source(studio), url, "projects")
+        path = config(folder, _source(studio), url, "projects", drafts_every="1h")
         sync(path)
         sync(path)
         before = sum(heard(url).values())

@@ -17,9 +17,9 @@ class Synced(NamedTuple):
     report: Mapping[str, Any]
 
 
-def config(folder: Path, source: Mapping[str, object], s3_url: str, prefix: str) -> Path:
+def config(folder: Path, source: Mapping[str, object], s3_url: str, prefix: str, **rules: object) -> Path:
     """A config of one Sync from that Source into the S3 server, its Checkpoint below the folder (JSON is YAML too)."""
-    return config_into(folder, source, s3(s3_url, prefix), prefix)
+    return config_into(folder, source, s3(s3_url, prefix), prefix, **rules)
 
 
 def s3(url: str, prefix: str) -> dict[str, object]:
@@ -27,12 +27,12 @@ def s3(url: str, prefix: str) -> dict[str, object]:
     return {"type": "s3", "bucket": "b", "prefix": prefix, "endpoint": url, **keys}
 
 
-def config_into(folder: Path, source: Mapping[str, object], target: Mapping[str, object], name: str) -> Path:
+def config_into(folder: Path, source: Mapping[str, object], target: Mapping[str, object], name: str, **rules: object) -> Path:
     """The same, into any Target."""
     content = {
         "sources": {"source": source},
         "targets": {"sink": target},
-        "syncs": {"bench": {"source": "source", "target": "sink"}},
+        "syncs": {"bench": {"source": "source", "target": "sink", **rules}},
         "state": str(state(folder, name)),
     }
     path = folder / f"{name}.yaml"
