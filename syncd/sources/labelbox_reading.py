@@ -121,8 +121,6 @@ class Reading:
             self._sparing = True
             told = yield from self._export(since, before)
             yield from self._failed_before()
-            if not told.whole:
-                yield self._failure(f"an export promised {told.promised} data rows and held {told.lines}")
             after = self._look()
             if self._agree(before, after) and not self._labels_vanished(after):
                 yield from self._held_back()
@@ -138,11 +136,9 @@ class Reading:
             return
         task, offset, lines = json.loads(position)
         if self._exports.usable(task):
-            told = yield from self._rows(task, _Told(None, lines=lines), offset)
+            yield from self._rows(task, _Told(None, lines=lines), offset)
         else:
-            told = yield from self._export(None, self._look())
-        if not told.whole:
-            yield self._failure(f"an export promised {told.promised} data rows and held {told.lines}")
+            yield from self._export(None, self._look())
         yield Batch(cursor=self._cursor, notes={_EXPORT: None})
 
     def _look(self) -> Probe:
@@ -160,9 +156,8 @@ class Reading:
         proven = told.whole and lack <= max(self._counted.off, 0)
         if proven and not told.blind:
             yield from self._missing(chain(self._known.all_ids(), self._failing))
-        elif not proven:
-            held = f"promised {told.promised} data rows and held {told.lines}" if not told.whole else f"holds {told.ids} of {min(counts)} data rows"
-            yield self._failure(f"a full export {held}; nothing is taken for deleted")
+        elif told.whole and not proven:
+            yield self._failure(f"a full export holds {told.ids} of {min(counts)} data rows; nothing is taken for deleted")
         lost = json.dumps(self._lost).encode() if 0 < len(self._lost) <= MOST_NOTED else None
         end = self._end(before, clean=proven and not told.blind)
         end = replace(end, notes={**end.notes, _LOST: lost})
@@ -260,6 +255,8 @@ class Reading:
             yield from self._page(page, told, json.dumps([task, page.end, told.lines]) if self._resumable else None)
         for page in self._exports.pages(task, "ERRORS", self._exports.stream(task, "ERRORS")):
             yield from self._failed([refused(line) for line in page.lines], told)
+        if not told.whole:
+            yield self._failure(f"an export promised {told.promised} data rows and held {told.lines}; nothing is taken for deleted")
         return told
 
     def _page(self, page: Page, told: _Told, position: str | None) -> Iterator[Batch]:
