@@ -117,19 +117,15 @@ class Watch:
             if (now := one.look()) != one.seen:
                 if now[:2] != one.seen[:2]:
                     self._leave(one)
-                    self._enter(one)
+                    if now and len(self._observer.emitters) < MOST:
+                        self._enter(one)
                 one.seen = one.look()
                 one.on_any_event()
 
     def _enter(self, one: _Followed) -> None:
-        if len(self._observer.emitters) >= MOST:
-            return
+        path = os.path.realpath(one.folder.path)  # a watch on a link would see the link alone
         try:
-            # its true path: a watch on a link would see the link alone
-            path = os.path.realpath(one.folder.path, strict=True)
             one.watch = self._observer.schedule(one, path, recursive=one.folder.deep, event_filter=_CHANGES)
-        except FileNotFoundError:
-            return
         except (OSError, RuntimeError) as error:  # no more watches, or no more threads
             log.warning("%s can't be watched, so it is looked at now and then: %s", one.folder.path, error)
 
