@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar
 
 from syncd import __version__, encode
 from syncd.clock import parse_time
@@ -249,9 +249,9 @@ def part(found: Object, name: str) -> Object:
 def objects(found: Object, name: str) -> list[Object]:
     """A list of objects in an object."""
     value = found.get(name)
-    if not isinstance(value, Sequence) or not all(isinstance(item, dict) for item in value):
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise _odd(f"a list of {name}")
-    return cast("list[Object]", value)
+    return value
 
 
 def text(found: Object, name: str) -> str:

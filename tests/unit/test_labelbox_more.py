@@ -277,6 +277,12 @@ def test_more_collections_than_a_page_holds_are_all_listed(stage: Stage) -> None
     assert len(stage.rig.source.collections()) == 231
 
 
+@pytest.mark.parametrize("answer", ["", {}, None, "none", [""], 0])
+def test_what_is_no_list_is_no_empty_one(answer: object) -> None:
+    with pytest.raises(SourceError, match="without a list of projects"):
+        labelbox_api.objects({"projects": answer}, "projects")
+
+
 @pytest.mark.parametrize("kind", ["projects", *OTHERS])
 def test_a_collection_is_gone_only_when_the_server_says_so_by_its_id(stage: Stage, kind: str) -> None:
     id_ = stage.cats.id if kind == "projects" else OTHERS[kind](stage)[1]
