@@ -165,9 +165,9 @@ class Api:
     def projects(self) -> list[Collection]:
         """Every project the token's user can see with its counters, complete or SourceError.
 
-        The counters are counted anew for each list, project by project (1.23.2). Nothing of this moves one of them: annotations, predictions and
-        task data that are changed; a flag that goes from one annotation to another; drafts; settings other than the title; and whatever takes away
-        as many as it adds, such as a task deleted and another one created.
+        The counters are counted anew for each list, project by project (1.23.2), not stored fields that a client may set. Nothing of this moves
+        one: annotations, predictions and task data that are changed; drafts; settings; people; and whatever takes away as many as it adds, such as
+        a task deleted and another one created, or predictions of one task for another's.
         """
         for _ in range(RECHECKS):
             found, counts = self._projects()
