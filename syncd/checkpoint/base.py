@@ -57,8 +57,11 @@ class Checkpoint(Protocol):
     id: str
     """A random name made with the Checkpoint; stands in `owner.json` (I6)."""
 
-    def begin(self, sync: str, run_id: str, kind: Kind, at: int) -> Lease:
-        """Start a Run: bumps the epoch and adds the Run to the history as unfinished. A killed Run before it stays without an end."""
+    def begin(self, sync: str, run_id: str, kind: Kind, at: int, place: str = "") -> Lease:
+        """Start a Run: bumps the epoch and adds the Run to the history as unfinished. A killed Run before it stays without an end.
+
+        place: where it writes; all that the report of an unfinished Run tells.
+        """
         ...
 
     def commit(self, lease: Lease, collection: str, commit: Commit) -> None:

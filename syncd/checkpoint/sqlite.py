@@ -131,11 +131,12 @@ class SqliteCheckpoint:
                     _fence(db, lease)
                 yield db
 
-    def begin(self, sync: str, run_id: str, kind: Kind, at: int) -> Lease:
+    def begin(self, sync: str, run_id: str, kind: Kind, at: int, place: str = "") -> Lease:
         with self._write(None) as db:
             bump = "INSERT INTO sync (name, epoch) VALUES (?, 1) ON CONFLICT DO UPDATE SET epoch = epoch + 1 RETURNING epoch"
             ((epoch,),) = db.execute(bump, (sync,)).fetchall()
-            db.execute("INSERT INTO run (sync, id, kind, started_at) VALUES (?, ?, ?, ?)", (sync, run_id, kind, at))
+            report = json.dumps({"place": place} if place else {})
+            db.execute("INSERT INTO run (sync, id, kind, started_at, report) VALUES (?, ?, ?, ?, ?)", (sync, run_id, kind, at, report))
         return Lease(sync, run_id, epoch)
 
     def commit(self, lease: Lease, collection: str, commit: Commit) -> None:

@@ -25,6 +25,7 @@ from syncd.run.deletions import Remover, check, with_files
 from syncd.run.feed import publish
 from syncd.run.history import forgotten
 from syncd.run.job import Job, OnProgress, Progress
+from syncd.run.outlook import Outlook, outlook, place
 from syncd.run.place import Listing, Place, rescue
 from syncd.run.readahead import read_ahead
 from syncd.run.reading import Reading, assess, listed, nothing_stands, readings
@@ -33,41 +34,12 @@ from syncd.run.writer import Page, Writer
 from syncd.scratch import chunks
 from syncd.targets.base import Inspected
 
-__all__ = ["Job", "Progress", "due", "run_sync", "unsure"]
+__all__ = ["Job", "Progress", "run_sync"]
 Around = Callable[[Lease, Place], AbstractContextManager[None]]
 log = logging.getLogger(__name__)
 _COMPACT = str.maketrans("T", "-", "-:")
-_HISTORY = 100  # Runs looked back for one that ended well
 PARTIAL = 3  # exit code: some tasks failed
 INTERRUPTED = 130  # exit code: somebody asked it to stop
-
-
-def due(job: Job) -> Kind:
-    """Which kind of Run is due: full when none ended within `full_every`, when the clock stands before the last one, or when files belong elsewhere
-    than the last Run left them.
-    """
-    last, now = job.checkpoint.last_full(job.name), job.clock.now()
-    recent = last is not None and 0 <= now - last < job.rules.full_every * SECOND
-    return Kind.INCREMENTAL if recent and not _moved(job) else Kind.FULL
-
-
-def _place(job: Job) -> str:
-    return f"{job.target.place} {job.rules.key}"
-
-
-def _moved(job: Job) -> bool:
-    """Whether the config names another place, or another key, than at the last Run that ended well: what the Entries tell of is not there."""
-    ended = (run for run in job.checkpoint.runs(job.name, _HISTORY) if run.status not in {None, Status.FAILED})
-    last = next(ended, None)
-    return last is None or last.report.get("place", _place(job)) != _place(job)
-
-
-def unsure(job: Job) -> bool:
-    """Whether an earlier Run may have put files that neither an Entry nor a feed tells of: the last one was killed or failed, or the Checkpoint that
-    knew of it was lost.
-    """
-    last = job.checkpoint.runs(job.name, 1)
-    return not last or last[0].status in {None, Status.FAILED}
 
 
 def run_sync(
@@ -84,9 +56,10 @@ def run_sync(
     around: what else is done under this Run's Lease, before it reads and after its deletions.
     """
     started = job.clock.now()
-    report = Report(job.name, new_run_id(started), kind or due(job), started_at=started, place=_place(job))
+    expected = outlook(job, kind)
+    report = Report(job.name, new_run_id(started), expected.kind, started_at=started, place=place(job))
     with about(job.name, report.run_id):
-        return _reported(job, report, confirm_deletes, take_over, on_progress, around)
+        return _reported(job, report, expected, confirm_deletes, take_over, on_progress, around)
 
 
 def new_run_id(started: int) -> str:
@@ -94,12 +67,14 @@ def new_run_id(started: int) -> str:
     return f"{format_time(started)[:19].translate(_COMPACT)}-{started % SECOND:05x}{secrets.randbelow(16):x}"
 
 
-def _reported(job: Job, report: Report, confirm_deletes: str, take_over: bool, on_progress: OnProgress | None, around: Around | None) -> Report:
-    begun, uncertain = job.clock.monotonic(), unsure(job)
-    lease = job.checkpoint.begin(job.name, report.run_id, report.kind, report.started_at)
+def _reported(
+    job: Job, report: Report, expected: Outlook, confirm_deletes: str, take_over: bool, on_progress: OnProgress | None, around: Around | None
+) -> Report:
+    begun = job.clock.monotonic()
+    lease = job.checkpoint.begin(job.name, report.run_id, report.kind, report.started_at, report.place)
     asked = job.source.requests, job.target.requests, job.source.failed.tries, job.target.failed.tries
     place = Place(job, take_over=take_over)
-    run = _Run(job, lease, report, place, Writer(job, lease, place, report, on_progress), uncertain)
+    run = _Run(job, lease, report, place, Writer(job, lease, place, report, on_progress), expected)
     try:
         with around(lease, place) if around is not None else nullcontext():
             _straight_down(run, confirm_deletes)
@@ -153,12 +128,12 @@ class _Run:
     report: Report
     place: Place
     writer: Writer
-    unsure: bool
+    expected: Outlook
     listed: Listing | None = None
 
     def listing(self, project: str) -> Listing:
         """What stands in the Target: all of it once a full Run, otherwise what could be this Collection's."""
-        prefix = "" if self.report.kind is Kind.FULL else self.job.layout.folder(project)
+        prefix = "" if self.report.kind is Kind.FULL and not self.expected.resumed else self.job.layout.folder(project)
         if self.listed is None or self.listed.prefix != prefix:
             if self.listed is not None:
                 self.listed.close()
@@ -181,7 +156,7 @@ def _straight_down(run: _Run, confirm_deletes: str) -> None:
     states = job.checkpoint.states(job.name)
     missing: list[Missing] = []
     skipped = quiet(job, run.report.kind, collections, states)
-    for collection in (c for c in collections if c.id not in skipped):
+    for collection in run.expected.order([c for c in collections if c.id not in skipped], states):
         missing += _back_up(run, collection, states.get(collection.id))
     gone = vanished(job, collections, states)
     run.report.failed.extend(unmatched(job, collections, gone, states))
@@ -191,7 +166,7 @@ def _straight_down(run: _Run, confirm_deletes: str) -> None:
         left = next(job.checkpoint.known(job.name, collection.id).all_ids(), None)
         if left is None and job.checkpoint.kept(job.name, collection.id) == 0:
             Remover(job, run.lease, run.place, run.writer, run.report).drop(collection.id, states[collection.id].settings)
-    if run.report.kind is Kind.FULL and not any(state.fresh for state in states.values()):  # one that resumes a fresh pass does without the listing
+    if run.report.kind is Kind.FULL and not run.expected.resumed:  # that one does without a listing of everything
         for some in chunks(outlived(job, run.listing("").keys)):
             job.target.delete(some)
 
@@ -209,12 +184,12 @@ def _back_up(run: _Run, collection: Collection, state: CollectionState | None) -
     if state is not None and state.collection.created_at != collection.created_at and state.settings:
         run.place.claim()
         rescue(job, job.layout.settings(collection.id), state.settings, job.layout.trash(collection.id, None, state.settings, job.clock.now()))
-    state = start(collection, state)
+    state = start(collection, state, moved=run.expected.moved)
     before = job.checkpoint.size(job.name, collection.id)
     cursor = state.cursor
     state = _keep_settings(run, state)
     missing: dict[str, None] = {}
-    for reading in readings(run.report.kind, state, int(job.rules.overlap * SECOND)):
+    for reading in readings(run.expected.kind_of(state), state, int(job.rules.overlap * SECOND)):
         state, found = _read(run, state, reading)
         missing.update(dict.fromkeys(found))
     if state.cursor != cursor:
@@ -243,7 +218,7 @@ def _keep_settings(run: _Run, state: CollectionState) -> CollectionState:
         return replace(state, collection=replace(state.collection, counters=()))  # so that the next Run says so, too
     job.target.flush()
     state = replace(state, settings=file.digest)
-    told = [Event(Op.PUT, Why.SETTINGS, project, None, file.digest, 0, job.clock.now())] if run.unsure or not right else []
+    told = [Event(Op.PUT, Why.SETTINGS, project, None, file.digest, 0, job.clock.now())] if run.expected.unsure or not right else []
     job.checkpoint.commit(run.lease, project, Commit(events=told, state=state))
     run.report.bytes_written += 0 if right else len(file.data)
     return state
@@ -268,7 +243,7 @@ def _read(run: _Run, state: CollectionState, reading: Reading) -> tuple[Collecti
         if first and batch.position is not None:
             state = replace(state, position=batch.position, pass_cursor=earned)
         run.writer.settle({task.id for task in batch.tasks})
-        steps, failed = assess(job.layout, project, batch.tasks, known, listing, unsure=run.unsure, failing=failing)
+        steps, failed = assess(job.layout, project, batch.tasks, known, listing, unsure=run.expected.unsure, failing=failing)
         failed = [*batch.failed, *failed]
         unread += (f for f in failed if f.task is None)
         missing += batch.missing

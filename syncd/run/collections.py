@@ -15,11 +15,11 @@ States = Mapping[str, CollectionState]
 FEW = 100  # Collections: asking so many each Run costs no more than seconds, and what no counter shows is seen at once
 
 
-def start(collection: Collection, state: CollectionState | None) -> CollectionState:
+def start(collection: Collection, state: CollectionState | None, *, moved: bool) -> CollectionState:
     """The state a Run starts from. Another created_at under the same id is another Collection: it is read from the beginning, and what the old one
-    had and this one lacks is missing.
+    had and this one lacks is missing. moved: see `Outlook`; a first pass begins anew, since what is before its position stands elsewhere.
     """
-    if state is None or state.collection.created_at != collection.created_at:
+    if state is None or state.collection.created_at != collection.created_at or (moved and state.cursor is None):
         return CollectionState(collection)
     return replace(state, collection=collection)
 

@@ -11,10 +11,11 @@ from syncd.clock import SECOND
 from syncd.errors import GuardTripped, OwnedError
 from syncd.model import Collection, CollectionState, Failure, Kind
 from syncd.plan import Action, Missing
-from syncd.run import PARTIAL, due, unsure
+from syncd.run import PARTIAL
 from syncd.run.collections import quiet, start, unmatched, vanished
 from syncd.run.deletions import check, with_files
 from syncd.run.job import Job
+from syncd.run.outlook import Outlook, outlook
 from syncd.run.place import Listing, Place, stands
 from syncd.run.reading import assess, listed, readings
 from syncd.run.writer import Step
@@ -36,21 +37,21 @@ class PlanLine:
 
 def plan_sync(job: Job, kind: Kind | None = None) -> Iterator[PlanLine]:
     """What a Run would do now, line by line as it is found out. Raises SourceError, TargetError and AccessError where a Run would fail."""
-    kind, writes = kind or due(job), False
-    for line in _lines(job, kind):
+    expected, writes = outlook(job, kind), False
+    for line in _lines(job, expected):
         writes |= line.sign != "!"
         yield line
     # a Run that writes nothing does not ask whose place it is; a full one always does
-    if (writes or kind is Kind.FULL) and (refusal := Place(job, take_over=False).refusal()):
+    if (writes or expected.kind is Kind.FULL) and (refusal := Place(job, take_over=False).refusal()):
         yield PlanLine("!", job.name, None, f"a Run would be refused: {refusal}", OwnedError.exit_code)
 
 
-def _lines(job: Job, kind: Kind) -> Iterator[PlanLine]:
+def _lines(job: Job, expected: Outlook) -> Iterator[PlanLine]:
     collections, states = job.source.collections(), job.checkpoint.states(job.name)
     missing: list[Missing] = []
-    skipped = quiet(job, kind, collections, states)
-    for collection in (c for c in collections if c.id not in skipped):
-        candidates = yield from _collection(job, kind, start(collection, states.get(collection.id)))
+    skipped = quiet(job, expected.kind, collections, states)
+    for collection in expected.order([c for c in collections if c.id not in skipped], states):
+        candidates = yield from _collection(job, expected, start(collection, states.get(collection.id), moved=expected.moved))
         gone = job.source.confirm(collection, candidates) if candidates else {}
         yield from (PlanLine("-", collection.id, task, how) for task, how in gone.items())
         missing.append(Missing(collection.id, tuple(candidates), job.checkpoint.size(job.name, collection.id)))
@@ -66,15 +67,15 @@ def _lines(job: Job, kind: Kind) -> Iterator[PlanLine]:
         yield PlanLine("!", job.name, None, f"the Guard would stop the deletions: {error} (Plan {error.plan_id})", error.exit_code)
 
 
-def _collection(job: Job, kind: Kind, state: CollectionState) -> Generator[PlanLine, None, list[str]]:
+def _collection(job: Job, expected: Outlook, state: CollectionState) -> Generator[PlanLine, None, list[str]]:
     collection: Collection = state.collection
     known = job.checkpoint.known(job.name, collection.id)
     missing: dict[str, None] = {}
-    doubt, failing = unsure(job), known.failing()
-    for reading in readings(kind, state, int(job.rules.overlap * SECOND)):
+    failing = known.failing()
+    for reading in readings(expected.kind_of(state), state, int(job.rules.overlap * SECOND)):
         listing = Listing(job, job.layout.folder(collection.id)) if listed(job, state, reading) else None
         for batch in job.source.changes(collection, reading.since, known, position=reading.position):
-            steps, failed = assess(job.layout, collection.id, batch.tasks, known, listing, unsure=doubt, failing=failing)
+            steps, failed = assess(job.layout, collection.id, batch.tasks, known, listing, unsure=expected.unsure, failing=failing)
             with ThreadPoolExecutor(job.target.concurrency) as pool:
                 yield from filter(None, pool.map(partial(_step, job), steps))
             yield from map(_failure, [*batch.failed, *failed])

@@ -8,14 +8,16 @@ from typing import cast
 
 import pytest
 
+from syncd.errors import SourceError
 from syncd.model import Kind, Status
 from syncd.targets import local
 from syncd.targets.base import Target
-from tests.fakes.memory import MemorySource
+from tests.fakes.memory import SECOND, MemorySource
 from tests.fakes.mortal import Died, Life
-from tests.fakes.rig import Rig, TestClock
+from tests.fakes.rig import DAY, Rig, TestClock
 
 PAGE, TASKS = 5, 300
+DONE = TASKS * 7 // 5 + 100  # effects after which the first Collection is done and the second one begun
 IN_FLIGHT = 8  # pages: 2 read ahead, the one being offered, 4 put or recorded, the one that died
 
 
@@ -115,3 +117,74 @@ def test_a_pass_that_is_killed_again_and_again_ends(rig: Rig, source: MemorySour
     assert rig.run().status is Status.OK
     assert whole(rig, source)
     assert len(source.reads) <= TASKS + 7 * IN_FLIGHT * PAGE
+
+
+def test_what_a_killed_first_run_had_finished_is_not_read_again(rig: Rig, source: MemorySource, calls: list[str]) -> None:
+    source.add("2", 100)
+    source.add("3", 100)
+    with suppress(Died):
+        rig.run(life=Life(DONE))
+    finished = [id_ for id_ in ("1", "2", "3") if f"{id_}/{TASKS if id_ == '1' else 100}.json" in rig.tasks()]
+    assert finished == ["1"]
+    source.now += SECOND
+    source.put("1", "7", {"id": 7, "edited": True})
+    del source.world["1"].tasks["8"]
+    calls.clear()
+    source.reads.clear()
+    report = rig.run()
+    assert (Status.OK, Kind.FULL, 1) == (report.status, report.kind, report.trashed)
+    assert "list" not in calls[: calls.index("put")]
+    assert len(source.reads) <= 201 + IN_FLIGHT * PAGE
+    assert whole(rig, source)
+    assert rig.run().kind is Kind.INCREMENTAL
+
+
+def test_a_first_run_that_was_killed_long_ago_is_read_anew(rig: Rig, source: MemorySource) -> None:
+    """Silent edits must not wait for longer than `full_every`."""
+    source.add("2", 100)
+    with suppress(Died):
+        rig.run(life=Life(DONE))
+    source.put("1", "7", {"id": 7, "silently": True}, silent=True)
+    rig.clock.micros += DAY
+    rig.run()
+    assert whole(rig, source)
+
+
+def test_what_is_asked_for_in_full_is_read_in_full(rig: Rig, source: MemorySource) -> None:
+    source.add("2", 100)
+    with suppress(Died):
+        rig.run(life=Life(DONE))
+    source.put("1", "7", {"id": 7, "silently": True}, silent=True)
+    rig.run(Kind.FULL)
+    assert whole(rig, source)
+
+
+@pytest.mark.parametrize("k", [200, DONE])
+def test_a_first_run_that_was_killed_and_goes_on_elsewhere_begins_anew(k: int, rig: Rig, source: MemorySource, tmp_path: Path) -> None:
+    """The danger: what the killed Run put stands in the place before, and the new one is called whole."""
+    source.add("2", 100)
+    with suppress(Died):
+        rig.run(life=Life(k))
+    clock = rig.clock
+    rig.open_target = lambda: local.open(local.Config(type="local", path=tmp_path / "elsewhere"), clock)
+    for _ in range(2):
+        with suppress(Died):
+            rig.run(life=Life(60))
+    assert rig.run().status is Status.OK
+    assert rig.tasks() == rig.expected(source.expected().items())
+
+
+def test_a_run_that_failed_elsewhere_before_it_put_anything_makes_nothing_due(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
+    rig.run()
+    here, clock = rig.open_target, rig.clock
+    rig.open_target = lambda: local.open(local.Config(type="local", path=tmp_path / "elsewhere"), clock)
+    source.fail("collections", 1, SourceError("500"))
+    assert rig.run().status is Status.FAILED
+    rig.open_target = here
+    assert rig.run().kind is Kind.INCREMENTAL
+    rig.open_target = lambda: local.open(local.Config(type="local", path=tmp_path / "elsewhere"), clock)
+    source.world["1"].tasks["7"].body = {"id": 7, "edited": True}
+    with suppress(Died):
+        rig.run(life=Life(20))
+    rig.open_target = here
+    assert rig.run().kind is Kind.FULL
