@@ -119,7 +119,7 @@ def _files(target: Target, layout: Layout, clock: Clock, question: Question) -> 
         for page in target.list(""):
             names = [(stat.key, named) for stat in page if (named := layout.named(stat.key))]
             listed.put(_row(named, key) for key, named in names)
-            copies.put((key[-17:-5], key.encode()) for key, named in names if named.where == "trash")
+            copies.put((f"{named.project}/{key[-17:-5]}", key.encode()) for key, named in names if named.where == "trash")
         found = ((named, key.decode()) for _, key in listed.items() if (named := layout.named(key.decode())))
         for _, places in groupby(found, key=lambda each: each[0].home):
             if file := _wanted(list(places), question, told, copies):
@@ -127,7 +127,7 @@ def _files(target: Target, layout: Layout, clock: Clock, question: Question) -> 
 
 
 def _wanted(places: Sequence[tuple[Named, str]], question: Question, told: Scratch, copies: Scratch) -> _File | None:
-    """The file that has these places, if it is asked for. copies: the key of one with each digest, as far as names in the trash tell it."""
+    """The file that has these places, if it is asked for. copies: the key of one with each digest, as names in the trash tell it."""
     (project, task, home, *_), at = places[0][0], question.at
     stands = any(not named.where for named, _ in places)
     if question.trashed:
@@ -141,7 +141,7 @@ def _wanted(places: Sequence[tuple[Named, str]], question: Question, told: Scrat
         return None
     # each was copied to the history when it was replaced: the first after that time is most likely, then its neighbours
     past = sorted((named.at <= at, abs(named.at - at), key) for named, key in places if named.where == "history")
-    others = [*(key for *_, key in past), *(key.decode() for key in copies.get([digest[:12]]).values())]
+    others = [*(key for *_, key in past), *(key.decode() for key in copies.get([f"{project}/{digest[:12]}"]).values())]
     return _File(project, task, home, [home, *others], digest)
 
 
