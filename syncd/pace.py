@@ -19,7 +19,7 @@ _GENTLY = 1.25  # the next larger limit, once doubling went too far
 _REST = 8  # measurements from a larger limit that brought nothing to the next one that is tried
 _WARY = 10.0  # seconds without doubling, once it went too far
 _CHANCE = 16  # answers for each refusal: so few refusals are no sign of a rate that is too high
-_LEAST = 1 / 1024
+_SHORTEST = 0.001  # seconds of a request: pauses, which are multiples of it, are never nothing
 _LONGEST = 0.25  # seconds between two requests, however often the store said to slow down
 _BURST = 0.1  # seconds' worth of writes that may be made up for
 
@@ -48,7 +48,7 @@ class Limit:
         return 0.0 if self.value >= 1 else min(_LONGEST, self._trip / self.value)
 
     def answered(self, begun: float, now: float) -> None:
-        self._trip += (now - begun - self._trip) / 8
+        self._timed(now - begun)
         self._good += 1
         self._done += 1
         if self._done == 0:
@@ -60,16 +60,19 @@ class Limit:
 
     def throttled(self, begun: float, now: float) -> bool:
         """Whether it was halved for it."""
-        self._trip += (now - begun - self._trip) / 8
+        self._timed(now - begun)
         self._bad += 1
         if begun < self._halved:
             return False
         if 0 < self._good < _CHANCE * self._bad:
             self._calm, self._wary = self.value / 2, now + _WARY
-        self.value = self._proved = max(self.value / 2, min(1.0, self._trip / _LONGEST), _LEAST)
+        self.value = self._proved = max(self.value / 2, min(1.0, self._trip / _LONGEST))
         self._halved, self._rest, self._good, self._bad = now, 0, 0, 0
         self._measure(now)
         return True
+
+    def _timed(self, trip: float) -> None:
+        self._trip += (max(trip, _SHORTEST) - self._trip) / 8
 
     def _measure(self, now: float) -> None:
         """Begin anew, behind the answers to what was begun under another limit."""

@@ -30,7 +30,8 @@ class Retry:
     """One policy for one edge. `requests` counts every try, `failed` those that raised, from any thread.
 
     retry_for: seconds from the first try until the last may start; first, longest: bounds of one pause in seconds, doubled each time, with full
-    jitter; a `retry_after` from the other side is obeyed as a minimum; pace: gives each try its permit, which it holds for no pause.
+    jitter; a `retry_after` from the other side is obeyed as a minimum. pace: gives each try its permit; after an answer that asks to slow down
+    the next permit is the pause, since two would multiply.
     """
 
     def __init__(
@@ -60,8 +61,8 @@ class Retry:
                     self.failed.tries += 1
                 if not isinstance(error, TransientError):
                     raise
-                slow_down = str(error) if error.throttled else ""
-                pause = self._pause(number, error.retry_after)
+                slow_down = str(error) if error.throttled and self._pace else ""
+                pause = self._pause(0 if slow_down else number, error.retry_after)
                 if (tries is not None and number >= tries) or self._clock.monotonic() + pause > end:
                     raise self._exhausted(f"{error} (gave up after {number} {'try' if number == 1 else 'tries'})") from error
             finally:
@@ -70,6 +71,6 @@ class Retry:
             self._clock.wait(pause)
 
     def _pause(self, number: int, retry_after: float | None) -> float:
-        ceiling = min(self._longest, self._first * 2 ** min(number - 1, 10))
+        ceiling = min(self._longest, self._first * 2 ** min(number - 1, 10)) if number else 0.0  # 0: the pace alone makes it wait
         pause = self._random.uniform(0, ceiling)
         return pause if retry_after is None else max(pause, retry_after)

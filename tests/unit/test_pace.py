@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from syncd.clock import SystemClock
-from syncd.errors import Stopped
+from syncd.errors import Stopped, TargetError, TransientError
 from syncd.pace import Limit, Pace, Ramp
+from syncd.retry import Retry
 from syncd.targets import gcs, s3
 from tests.fakes.s3_sink import sink
 
@@ -214,6 +215,36 @@ class TestPace:
             for permit in permits:
                 pace.end(permit, "s3://b: the store is busy or ill (503 SlowDown)")
         assert caplog.messages == ["s3://b: the store is busy or ill (503 SlowDown); from now on 16 requests at a time"]
+
+
+class TestRetry:
+    """With a pace: waiting twice for one refusal would multiply."""
+
+    @staticmethod
+    def call(retry_for: float, refused_for: float, retry_after: float | None = None) -> tuple[int, float]:
+        """How many tries it took, and how long; raises TargetError when it gave up."""
+        clock = Watch()
+        begin, retry = clock.moment, Retry(clock, retry_for=retry_for, exhausted=TargetError, pace=Pace(clock, 1))
+
+        def attempt() -> None:
+            clock.wait(0.02)
+            if clock.moment - begin < refused_for:
+                raise TransientError("503", retry_after, throttled=True)
+
+        retry.call(attempt)
+        return retry.requests, clock.moment - begin
+
+    def test_the_next_permit_is_the_pause(self) -> None:
+        tries, seconds = self.call(retry_for=60, refused_for=20)
+        assert 20 <= seconds <= 20.5
+        assert 20 * 3 <= tries <= 20 * 4.5
+
+    def test_what_the_store_says_is_obeyed(self) -> None:
+        assert self.call(retry_for=60, refused_for=20, retry_after=5)[0] <= 6
+
+    def test_it_gives_up_in_time(self) -> None:
+        with pytest.raises(TargetError, match="gave up after"):
+            self.call(retry_for=60, refused_for=61)
 
 
 class TestRamp:
