@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
-from syncd import encode
+from syncd import encode, keys
 from syncd.clock import SECOND
 from syncd.errors import TaskError
 from syncd.keys import Layout
@@ -64,11 +64,9 @@ def versions_of(target: Target, layout: Layout, project: str, task: str, *, buck
 
 def holders(target: Target, layout: Layout, task: str) -> list[str]:
     """The Collections with something of this task, from one listing of everything."""
-    found: dict[str, None] = {}
+    found, shown = set[str](), keys.decode(keys.encode(task))
     for page in target.list(""):
-        for stat in page:
-            if (named := layout.named(stat.key)) is not None and named.task == task:
-                found[named.project] = None
+        found.update(named.project for stat in page if (named := layout.named(stat.key)) is not None and named.task == shown)
     return sorted(found)
 
 

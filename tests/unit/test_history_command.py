@@ -281,6 +281,13 @@ def test_history_of_a_deleted_task_ends_in_the_trash(desk: Desk) -> None:
     assert ", then deleted  " in desk.type("history", "cats", "7").stdout
 
 
+def test_history_finds_a_task_by_an_id_that_its_key_shortens(desk: Desk) -> None:
+    long = "x" * 300
+    (desk.folder / "exports" / "a" / "long.json").write_text(json.dumps({"id": long}))
+    assert desk.type("sync").exit_code == 0
+    assert desk.type("history", "cats", long).exit_code == 0
+
+
 def test_history_needs_to_know_which_task(desk: Desk) -> None:
     assert desk.type("sync").exit_code == 0
     several = desk.type("history", "cats", "1")
