@@ -297,9 +297,15 @@ def check_body(task: Mapping[str, object], project: str) -> None:
 
 
 def task_of(body: dict[str, object], *, counted: bool = False) -> Task:
-    """A body less what changes by itself, with people a restore can find. counted: count its parts, since its fields were found to lie."""
+    """A body less what changes by itself, with people a restore can find. counted: count its parts, since its fields were found to lie.
+
+    Its parts are put in order of id: on PostgreSQL they come as the database finds them, which changes with edits and with its plans.
+    """
     row = row_of(body)
     annotations, predictions, drafts = (cast("list[dict[str, object]]", body[name]) for name in ("annotations", "predictions", "drafts"))
+    for parts in (annotations, predictions, drafts):
+        if len(parts) > 1:
+            parts.sort(key=lambda part: integer(part, "id"))
     for part in (*annotations, *predictions, *drafts):
         part.pop("created_ago", None)
         part.pop("created_username", None)

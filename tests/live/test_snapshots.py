@@ -96,24 +96,42 @@ def files(backup: Backup, project: Project) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (backup.folder / str(project.id)).glob("[0-9]*.json")}
 
 
-def test_every_kind_of_task_is_byte_by_byte_what_the_list_gives(
-    server: LabelStudio, project: Project, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    videos = server.api.project("videos")
-    seed_pictures(server, project)
-    seed_videos(videos)
-    ids = [project.id, videos.id]
-    plain, fast = Backup(tmp_path / "list", server, projects=ids), Backup(tmp_path / "auto", server, source={"bulk": "auto"}, projects=ids)
+def both_ways(server: LabelStudio, projects: list[Project], folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Asserts that two first Runs, by the list and by snapshots alone, write the same bytes, and that nothing is left at the server."""
+    ids = [project.id for project in projects]
+    plain, fast = Backup(folder / "list", server, projects=ids), Backup(folder / "auto", server, source={"bulk": "auto"}, projects=ids)
     slow = plain.run()
     with caplog.at_level("INFO", "syncd.label_studio"):
         quick = fast.run()
     assert [record.getMessage() for record in caplog.records if "snapshots" in record.getMessage()] == []
     assert (slow.written, slow.failed) == (quick.written, quick.failed)
-    for each in (project, videos):
+    for each in projects:
         expected, found = files(plain, each), files(fast, each)
         assert len(expected) == len(each.ids())
         assert {name for name in expected | found if expected.get(name) != found.get(name)} == set()
         left = server.api.get(f"/api/projects/{each.id}/exports/"), server.api.get("/api/dm/views/", project=each.id)
         assert [one for one in (*left[0], *left[1]) if TITLE in str(one)] == []
     assert fast.run(full=True).written == 0
+
+
+def test_every_kind_of_task_is_byte_by_byte_what_the_list_gives(
+    server: LabelStudio, project: Project, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    videos = server.api.project("videos")
+    seed_pictures(server, project)
+    seed_videos(videos)
+    both_ways(server, [project, videos], tmp_path, caplog)
     videos.remove()
+
+
+def test_the_order_in_which_postgresql_finds_rows_makes_no_difference(
+    pair: tuple[LabelStudio, LabelStudio], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, _ = pair
+    project = server.api.project("edited")
+    for task in project.add([sample(n, annotations=3, predictions=2) for n in range(50)])[::4]:
+        parts = project.task(task)
+        server.api.patch(f"/api/annotations/{parts['annotations'][0]['id']}/", {"result": [box("Dog")]})
+        server.api.patch(f"/api/predictions/{parts['predictions'][0]['id']}/", {"score": 0.75})
+    both_ways(server, [project], tmp_path, caplog)
+    project.remove()
