@@ -25,7 +25,7 @@ from syncd.targets.base import Target
 from syncd.upkeep.changes import Line, changes
 
 _GONE, _UNTOLD = "-", "?"
-_AHEAD = 4  # files read ahead for each thread
+_AHEAD = 256  # files read at a time, and held
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def find(target: Target, layout: Layout, clock: Clock, question: Question) -> It
                 yield settings
             tasks_of = chain(() if settings else (first,), (second,) if second else (), rest)
             mine = (file for file in tasks_of if not wanted or file.owner in wanted)
-            for some in chunks(mine, _AHEAD * target.concurrency):
+            for some in chunks(mine, _AHEAD):
                 missing.difference_update(file.owner for file in some)
                 yield from pool.map(fetch, some)
         if not hit:
