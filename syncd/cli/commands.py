@@ -375,7 +375,7 @@ def hooks_install(call: Call, sync: OneSync, *, url: Annotated[str, typer.Option
 
 @command(hooks, "list")
 def hooks_list(call: Call, sync: OneSync) -> int:
-    """List the webhooks of a Sync's projects, and which are ours."""
+    """List what install made, and what it should make anew."""
     from syncd.cli.hooks import listed
 
     return listed(call, sync)

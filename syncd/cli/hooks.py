@@ -1,7 +1,6 @@
 """`syncd hooks`: tell a labeling tool to call the daemon when something changes, so that a Run starts at once.
 
-Refuses to touch a webhook that is not ours: ours has an address that ends in `/hooks/<sync>` and carries our header. Secrets are never shown, nor
-more than the host of others' addresses, since those may be secrets themselves.
+Refuses to touch or show a webhook that is not ours, since its address may be a secret: ours ends in `/hooks/<sync>` and carries our header.
 """
 
 from __future__ import annotations
@@ -28,49 +27,52 @@ Row = tuple[str, str, str, str]
 def install(call: Call, sync: str, url: str) -> int:
     """One webhook for each project of the Sync, and no second one."""
     address, rows = _address(sync, url), list[Row]()
-    with _opened(call, sync) as (hooks, titles, headers):
+    with _opened(call, sync) as (hooks, ours, titles, headers):
         if not headers:
             raise SyncdError(f"sync {sync} has no secret that a call could prove: give it `hook_secret_file:`, any long random text")
-        known = [hook for hook in hooks.all() if _ours(hook, sync) and hook.url == address]
         for project, title in titles.items():
-            right = next((hook for hook in known if hook.project == project and _right(hook, headers)), None)
+            known = [hook for hook in ours if hook.project == project and hook.url == address]
+            right = next((hook for hook in known if _right(hook, headers)), None)
             if not right:
                 hooks.put(project, address, headers)
             for hook in known:
-                if hook.project == project and hook is not right:
+                if hook is not right:
                     hooks.remove(hook)
             rows.append((project, title, "was there" if right else "installed", address))
     return _show(call, sync, rows, f"no project yet: run this again when sync {sync} has one")
 
 
 def listed(call: Call, sync: str) -> int:
-    """Every webhook of the Sync's projects, and whose it is."""
-    with _opened(call, sync) as (hooks, titles, headers):
-        rows = [(hook.project, titles[hook.project], *_told(hook, sync, headers)) for hook in hooks.all() if hook.project in titles]
-    return _show(call, sync, rows, "no webhooks")
+    """Ours, and which of them no longer fit the config."""
+    with _opened(call, sync) as (_, ours, titles, headers):
+        words = {True: "ours", False: "ours, to be installed again"}
+        rows = [(hook.project, titles.get(hook.project, ""), words[_right(hook, headers)], hook.url) for hook in ours]
+    return _show(call, sync, rows)
 
 
 def remove(call: Call, sync: str, url: str) -> int:
     """Ours alone, of projects that the Sync selects no longer too; when an address is given, those of that daemon."""
     addresses, rows = {_address(sync, url)} if url else None, list[Row]()
-    with _opened(call, sync) as (hooks, titles, _):
-        for hook in hooks.all():
-            if _ours(hook, sync) and (addresses is None or hook.url in addresses):
+    with _opened(call, sync) as (hooks, ours, titles, _):
+        for hook in ours:
+            if addresses is None or hook.url in addresses:
                 hooks.remove(hook)
                 rows.append((hook.project, titles.get(hook.project, ""), "removed", hook.url))
-    return _show(call, sync, rows, "no webhooks of ours")
+    return _show(call, sync, rows)
 
 
 @contextmanager
-def _opened(call: Call, sync: str) -> Iterator[tuple[Hooks, dict[str, str], dict[str, str]]]:
-    """The server's webhooks, the titles of the Sync's projects, and the headers that ours carry; none when it takes no calls."""
+def _opened(call: Call, sync: str) -> Iterator[tuple[Hooks, list[Hook], dict[str, str], dict[str, str]]]:
+    """The server's webhooks, those that are ours, the titles of the Sync's projects, and the headers that ours carry; none when it takes no calls."""
     config, _ = read(call, [sync])
     rules = config.syncs[sync]
     with closing(open_source(config, sync, SystemClock())) as source:
         if not isinstance(source, Hooked):
             raise SyncdError(f"source {rules.source}: syncd can't install webhooks there; Labelbox' own are made in its settings")
         headers = {SECRET_HEADER: rules.hook_secret.get_secret_value()} if rules.hook_secret else {}
-        yield source.hooks(), {collection.id: collection.title for collection in source.collections()}, headers
+        hooks, path = source.hooks(), f"/hooks/{quote(sync)}"
+        ours = [hook for hook in hooks.all() if SECRET_HEADER in hook.headers and urlsplit(hook.url).path.endswith(path)]
+        yield hooks, ours, {collection.id: collection.title for collection in source.collections()}, headers
 
 
 def _address(sync: str, url: str) -> str:
@@ -80,21 +82,11 @@ def _address(sync: str, url: str) -> str:
     return url.rstrip("/") + f"/hooks/{quote(sync)}"
 
 
-def _ours(hook: Hook, sync: str) -> bool:
-    return SECRET_HEADER in hook.headers and urlsplit(hook.url).path.endswith(f"/hooks/{quote(sync)}")
-
-
 def _right(hook: Hook, headers: dict[str, str]) -> bool:
     return hook.wakes and hook.headers == headers
 
 
-def _told(hook: Hook, sync: str, headers: dict[str, str]) -> tuple[str, str]:
-    if _ours(hook, sync):
-        return "ours" if _right(hook, headers) else "ours, to be installed again", hook.url
-    return "not ours", f"{urlsplit(hook.url).scheme}://{urlsplit(hook.url).hostname}/..."
-
-
-def _show(call: Call, sync: str, rows: Sequence[Row], none: str) -> int:
+def _show(call: Call, sync: str, rows: Sequence[Row], none: str = "no webhooks of ours") -> int:
     if call.json:
         for project, _, result, url in rows:
             call.object({"sync": sync, "project": project, "result": result, "url": url})

@@ -129,8 +129,7 @@ def test_only_ours_are_removed(desk: Desk) -> None:
     desk.keep("12")
     staging = desk.keep("14", "https://staging.test/x/hooks/cats")  # of a project that is selected no longer
     listed = desk.type("list", "cats").stdout
-    assert listed.count("not ours") == 4
-    assert "https://chat.test/..." in listed
+    assert [line.split()[0] for line in listed.splitlines()[1:]] == ["12", "14"]
     assert desk.results("remove", "cats", "--url", "https://syncd.test") == {"12": "removed"}
     assert set(desk.board.kept) == {*theirs, staging}
     assert desk.results("remove", "cats") == {"14": "removed"}
