@@ -86,7 +86,7 @@ def test_foreign_settings_are_healed_by_a_full_run(rig: Rig, source: MemorySourc
     assert right == rig.files()["1/_project.json"]
 
 
-def test_a_resumed_first_pass_tells_a_failure_once_and_adopts_what_stands_there(rig: Rig, source: MemorySource) -> None:
+def test_a_resumed_first_pass_tells_a_failure_once_and_every_put(rig: Rig, source: MemorySource) -> None:
     source.add("1", 60)
     source.world["1"].tasks["9"].poison = "unreadable"
     with suppress(Died):
@@ -95,7 +95,7 @@ def test_a_resumed_first_pass_tells_a_failure_once_and_adopts_what_stands_there(
     assert 0 < standing < 59
     report = rig.run()
     assert (Status.PARTIAL, ["9"]) == (report.status, [failure.task for failure in report.failed])
-    assert standing + report.written == 59
+    assert 59 <= standing + report.written <= 59 + standing, "what was put and not recorded may be put again"
     told = {line["task"] for line in rig.feeds() if line["op"] == "put"}
     assert told >= {str(number) for number in range(1, 61) if number != 9}
 
