@@ -136,15 +136,14 @@ def _root(*, version: Annotated[bool, typer.Option("--version", help="Show the v
 
 def main() -> None:
     """Run the command that argv names, and exit."""
+    # bodies are trees, freed when they are dropped: looking for cycles among them took a tenth of a first Run's time
+    gc.set_threshold(100_000, 20, 100)
     import syncd.cli.commands  # noqa: F401 - enrols them
 
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # or it looks through every installed package
     os.environ.setdefault("TOKIO_WORKER_THREADS", "1")  # obstore's, one for each core by default: to a quarter more CPU a put, and no faster
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal that knows no → is no reason to fail
-    # bodies are trees, freed when they are dropped: looking for cycles among them took a tenth of a first Run's time
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
     try:
         app(prog_name="syncd")
     except Exception:  # noqa: BLE001 - a bug: shown as Python would, less what a server gave back
@@ -152,3 +151,5 @@ def main() -> None:
 
         sys.stderr.write(discreet(traceback.format_exc()))
         sys.exit(1)
+    finally:
+        gc.freeze()  # or Python looks for cycles among all that was imported, just to forget it

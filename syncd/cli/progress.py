@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,7 +21,8 @@ def follow(name: str) -> Iterator[OnProgress]:
     """What to call as the Run goes on."""
     title, counts = TextColumn("{task.description}"), TextColumn("{task.fields[counts]}")
     columns = (SpinnerColumn(), title, BarColumn(bar_width=16), counts, TimeRemainingColumn(compact=True))
-    with Bar(*columns, console=Console(stderr=True, highlight=False), transient=True) as bar:
+    # what is printed meanwhile stands above the bar, unless it goes elsewhere
+    with Bar(*columns, console=Console(stderr=True, highlight=False), transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
         shown = bar.add_task(_short(name), total=None, counts="looking")
         current = ""
 

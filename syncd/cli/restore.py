@@ -36,8 +36,6 @@ from syncd.upkeep.restore_work import locked, stage
 if TYPE_CHECKING:
     from syncd.sources.label_studio_import import Importer
 
-_NAMED = 20  # failures shown by name; `--json` has all
-
 
 def run_restore(
     call: Call, sync: str, *, projects: Sequence[str], tasks: Sequence[str], at: str, trashed: bool,
@@ -159,7 +157,7 @@ def _show(call: Call, sync: str, to: str, done: Sequence[Restored], *, told: boo
         say(f"{'ids' if told else 'files'}: {clean(to)}")
         if failed:
             say(paint(f"{len(failed):,} not restored, or not as they were:", "failed"))
-            failures(failed, _NAMED)
+            failures(failed, shown=20)
     return PARTIAL if failed else 0
 
 

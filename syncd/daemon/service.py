@@ -150,12 +150,14 @@ class Service:
                 self._alarm(name, None)
             for name in (*fresh, *changed):
                 self._plan(self._syncs[name])
-            self.config_state = replace(self.config_state, loaded_at=self.clock.now(), problems=self._needs_restart())
+            late = [key for key in _AT_START if getattr(config, key) != getattr(self._started_with, key)]
+            problems = [f"`{key}` has changed: it is read at the start only, so restart syncd to use it" for key in late]
+            self.config_state = replace(self.config_state, loaded_at=self.clock.now(), problems=problems)
             self._begin()
         if before:
             told = (("added", fresh), ("changed", changed), ("removed", gone))
             log.info("the config was read again: %s", "; ".join(f"{what} {', '.join(names)}" for what, names in told if names) or "no Sync changed")
-        for problem in self.config_state.problems:
+        for problem in problems:
             log.warning("%s", problem)
 
     def refuse(self, error: ConfigError) -> None:
@@ -173,10 +175,6 @@ class Service:
 
     def _offset(self) -> int:
         return self.clock.now() - round(self.clock.monotonic() * SECOND)
-
-    def _needs_restart(self) -> list[str]:
-        changed = [key for key in _AT_START if getattr(self._config, key) != getattr(self._started_with, key)]
-        return [f"`{key}` has changed: it is read at the start only, so restart syncd to use it" for key in changed]
 
     def _plan(self, sync: Ledger) -> None:
         if not self._pool.busy(sync.name):

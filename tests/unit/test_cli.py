@@ -417,6 +417,19 @@ def test_a_terminal_shows_a_bar_and_a_pipe_gets_plain_text(tmp_path: Path) -> No
     assert "\x1b" not in stdout
 
 
+def test_a_bar_leaves_the_answer_to_the_file_it_is_for(tmp_path: Path) -> None:
+    """The bar is on a terminal, the answer is not: what is below the bar must not take its way."""
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e/1.json").write_text('{"id": 1}')
+    (tmp_path / "syncd.yaml").write_text(
+        "sources: {s: {type: files, path: ./e}}\ntargets: {t: {type: local, path: ./b}}\nsyncs: {cats: {source: s, target: t}}\n"
+    )
+    assert shell("sync", folder=tmp_path).returncode == 0
+    stdout, shown = on_terminal([sys.executable, "-m", "syncd", "verify", "--all"], tmp_path)
+    assert "= default/1" in stdout
+    assert "default/1" not in shown
+
+
 def test_colour_is_for_terminals_that_want_it(tmp_path: Path) -> None:
     (tmp_path / "syncd.yaml").write_text("sources: 5\n")
     command = [sys.executable, "-m", "syncd", "validate"]
