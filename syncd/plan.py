@@ -9,7 +9,7 @@ Refuses to ask anyone anything: Source, Target and Checkpoint were read before. 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -64,20 +64,29 @@ def decide(task: Task, file: TaskFile, entry: Entry | None, *, looked: bool = Fa
 class Missing:
     """What a complete listing of one Collection lacks.
 
-    before: live Entries the Collection had before this Run; whole: the Collection itself is gone, proved, so its tasks need no proof of their own.
+    before: live Entries the Collection had before this Run; whole: the Collection itself is gone, proved, so its tasks need no proof of their own;
+    then this is `digest_of` all that the Checkpoint holds of it, and `tasks` stays empty, since they may be a million.
     """
 
     project: str
     tasks: tuple[str, ...]
     before: int
-    whole: bool = False
+    whole: str = ""
+
+
+def digest_of(tasks: Iterable[str]) -> str:
+    """Of so many ids in this order, at flat memory."""
+    total = hashlib.sha256()
+    for task in tasks:
+        total.update(f"{task}\n".encode("utf-8", "surrogatepass"))
+    return total.hexdigest()
 
 
 def tripped(missing: Missing, fraction: float, at_least: int) -> str:
     """Why the Guard stops these deletions, in words; empty when it lets them pass: a Collection may lose max(at_least, fraction of its tasks) in one
     Run, and never all of them.
     """
-    count = sum(not is_side(task) for task in missing.tasks)
+    count = missing.before if missing.whole else sum(not is_side(task) for task in missing.tasks)
     allowed = max(at_least, int(fraction * missing.before))
     if count == 0:
         return ""
@@ -92,7 +101,7 @@ def tripped(missing: Missing, fraction: float, at_least: int) -> str:
 
 def plan_id(sync: str, missing: Sequence[Missing]) -> str:
     """A digest of the deletions: the same deletions, in whatever order they were found, have the same id."""
-    lines = sorted(f"{part.project}\0{task}" for part in missing for task in part.tasks)
+    lines = sorted(f"{part.project}\0{task}" for part in missing for task in ([f"\0{part.whole}"] if part.whole else part.tasks))
     return hashlib.sha256("\n".join([sync, *lines]).encode("utf-8", "surrogatepass")).hexdigest()[:PLAN_ID_LENGTH]
 
 

@@ -20,7 +20,7 @@ from syncd.context import about
 from syncd.errors import CheckpointError, GuardTripped, Stopped, SyncdError, TaskError
 from syncd.model import Collection, CollectionState, Event, Failure, Kind, Op, Report, Status, Why
 from syncd.plan import Missing, next_cursor
-from syncd.run.collections import quiet, start, undated_due, unmatched, vanished
+from syncd.run.collections import all_of, quiet, start, undated_due, unmatched, vanished
 from syncd.run.deletions import Remover, check, with_files
 from syncd.run.feed import publish
 from syncd.run.history import forgotten
@@ -160,7 +160,7 @@ def _straight_down(run: _Run, confirm_deletes: str) -> None:
         missing += _back_up(run, collection, states.get(collection.id))
     gone = vanished(job, collections, states)
     run.report.failed.extend(unmatched(job, collections, gone, states))
-    missing += (Missing(c.id, tuple(job.checkpoint.known(job.name, c.id).all_ids()), job.checkpoint.size(job.name, c.id), whole=True) for c in gone)
+    missing += (all_of(job, c) for c in gone)
     _follow_deletions(run, {c.id: c for c in [*collections, *gone]}, missing, confirm_deletes)
     for collection in gone:
         left = next(job.checkpoint.known(job.name, collection.id).all_ids(), None)

@@ -9,6 +9,7 @@ from syncd import keys
 from syncd.clock import SECOND
 from syncd.errors import SourceError
 from syncd.model import Collection, CollectionState, Failure, Kind
+from syncd.plan import Missing, digest_of
 from syncd.run.job import Job
 
 States = Mapping[str, CollectionState]
@@ -77,3 +78,9 @@ def vanished(job: Job, collections: Sequence[Collection], states: States) -> lis
     # one whose tasks were all kept (`on_delete: keep`) has nothing left to follow
     followed = [c for c in candidates if checkpoint.size(name, c.id) or not checkpoint.kept(name, c.id)]
     return [c for c in followed if job.source.confirm_collection(c)]
+
+
+def all_of(job: Job, collection: Collection) -> Missing:
+    """Every task of a Collection that vanished."""
+    known = job.checkpoint.known(job.name, collection.id)
+    return Missing(collection.id, (), known.size(), whole=digest_of(known.all_ids()))

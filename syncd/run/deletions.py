@@ -53,7 +53,8 @@ class Remover:
 
     def remove(self, collection: Collection, missing: Missing) -> None:
         """Delete what is proved to be gone."""
-        for chunk in chunks(missing.tasks):
+        tasks = self._job.checkpoint.known(self._job.name, collection.id).all_ids() if missing.whole else missing.tasks
+        for chunk in chunks(tasks):
             gone = dict.fromkeys(chunk, Gone.DELETED) if missing.whole else self._job.source.confirm(collection, chunk)
             if gone:
                 self._remove(collection.id, gone)

@@ -12,7 +12,7 @@ from syncd.errors import GuardTripped, OwnedError
 from syncd.model import Collection, CollectionState, Failure, Kind
 from syncd.plan import Action, Missing
 from syncd.run import PARTIAL
-from syncd.run.collections import quiet, start, unmatched, vanished
+from syncd.run.collections import all_of, quiet, start, unmatched, vanished
 from syncd.run.deletions import check, with_files
 from syncd.run.job import Job
 from syncd.run.outlook import Outlook, outlook
@@ -58,9 +58,9 @@ def _lines(job: Job, expected: Outlook) -> Iterator[PlanLine]:
     vanished_ = vanished(job, collections, states)
     yield from map(_failure, unmatched(job, collections, vanished_, states))
     for collection in vanished_:
-        tasks = tuple(job.checkpoint.known(job.name, collection.id).all_ids())
+        tasks = job.checkpoint.known(job.name, collection.id).all_ids()
         yield from (PlanLine("-", collection.id, task, "deleted") for task in tasks)
-        missing.append(Missing(collection.id, tasks, job.checkpoint.size(job.name, collection.id), whole=True))
+        missing.append(all_of(job, collection))
     try:
         check(job, missing, "")
     except GuardTripped as error:

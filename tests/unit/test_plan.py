@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.model import Counts, Entry, Revision, Stat, Task, TaskFile, Why
-from syncd.plan import Action, Decision, Missing, decide, next_cursor, plan_id, tripped
+from syncd.plan import Action, Decision, Missing, decide, digest_of, next_cursor, plan_id, tripped
 
 TASK = Task("7", Revision(1, 10, (1, 0, 0)), {}, Counts(1, 1, 0))
 FILE = TaskFile("p/7.json", b"{}\n", b"d" * 32)
@@ -69,7 +69,7 @@ def test_guard_lets_a_twentieth_or_twenty_pass_and_never_everything(gone: int, b
 
 
 def test_guard_always_asks_before_a_whole_collection_goes() -> None:
-    assert "Collection p is gone" in tripped(Missing("p", ("1",), 1000, whole=True), *LIMITS)
+    assert "Collection p is gone" in tripped(Missing("p", (), 1000, whole=digest_of("1")), *LIMITS)
 
 
 @given(st.lists(st.tuples(st.sampled_from("pq"), st.text(max_size=3)), unique=True, min_size=1), st.randoms())
@@ -81,6 +81,8 @@ def test_plan_id_depends_on_the_deletions_alone_and_on_each_of_them(pairs: list[
     assert plan(pairs) == plan(shuffled)
     assert plan(pairs) != plan(pairs[1:])
     assert plan_id("other", []) != plan_id("s", [])
+    whole = [plan_id("s", [Missing("p", (), 9, whole=digest_of(task for _, task in some))]) for some in (pairs, pairs[1:], pairs)]
+    assert whole[0] == whole[2] != whole[1]
 
 
 moments = st.integers(0, 10**16)
