@@ -79,6 +79,11 @@ def test_only_what_moved_is_looked_at(rig: Rig, source: MemorySource) -> None:
     assert (1, 0) == (source.requests - requests, report.target_requests)
 
 
+def test_an_idle_run_writes_its_own_row_alone(rig: Rig) -> None:
+    rig.run(life=(life := Life()))
+    assert 2 == life.effects, "it begins and it ends"
+
+
 def test_few_are_always_looked_at(rig: Rig, source: MemorySource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collections, "FEW", 2)
     assert ["1", "2"] == looked_at(rig, source)
