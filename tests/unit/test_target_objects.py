@@ -82,6 +82,26 @@ class TestRetry:
         assert target.failed.tries == 2
         assert target.get("1/2.json") == b"x"
 
+    @pytest.mark.parametrize(
+        ("act", "slower"),
+        [
+            (answer(503), True),
+            (answer(429), True),
+            (answer(400, error_xml("SlowDown")), True),
+            (answer(400, error_xml("ThrottlingException")), True),
+            (answer(500, error_xml("InternalError")), False),
+            (reset_before(), False),
+        ],
+        ids=["503", "429", "SlowDown", "Throttling", "500", "reset"],
+    )
+    def test_only_what_asks_to_slow_down_is_obeyed_so(self, world: World, act: Any, slower: bool, caplog: pytest.LogCaptureFixture) -> None:
+        proxy, place = world
+        target = place.open()
+        proxy.plan(Fault(act, method="PUT"))
+        with caplog.at_level("DEBUG", "syncd.pace"):
+            target.put("1/2.json", b"x")
+        assert [message.rpartition("; ")[2] for message in caplog.messages] == ["from now on 16 requests at a time"] * slower
+
     def test_a_body_cut_short_is_read_again(self, world: World) -> None:
         proxy, place = world
         target = place.open()
