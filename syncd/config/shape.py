@@ -163,7 +163,7 @@ class SyncConfig(Fields):
     overlap: Duration = 600.0
     """How far behind its Cursor each Run reads again, so that late commits are seen."""
     drafts_every: Duration = 300.0
-    """How often drafts are listed; each time costs all of them. 0s: each Run."""
+    """How often drafts are listed; each time costs all of them. 0s: each Run. Beyond 100 projects also how often an unmoved one is asked."""
     on_delete: Literal["trash", "delete", "keep"] = "trash"
     """What happens to the file of a task that is gone from the Source."""
     trash_retention: Duration = 2592000.0
