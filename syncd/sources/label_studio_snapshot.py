@@ -88,7 +88,7 @@ class Snapshots:
         kinds = [self._api.bodies(self._project, [*span, kind], SAMPLE).tasks for kind in (api.LABELED, api.PREDICTED)]
         title = TITLE + format_time(first.asked_at)
         try:
-            self._fill(snapshot, span, title)
+            self._fill(snapshot, span, size, title)
         finally:
             self._remove(lambda found, status: found == title and status != "in_progress")  # one that is being made would leave its file
         snapshot.check(last, high, size, [*first.tasks, *kinds[0], *kinds[1]])
@@ -104,8 +104,8 @@ class Snapshots:
                 raise SourceError("too many of its tasks have drafts, an import storage or an overlap of their own")
         return odd
 
-    def _fill(self, snapshot: _Snapshot, span: list[api.Filter], title: str) -> None:
-        """Have it made and downloaded."""
+    def _fill(self, snapshot: _Snapshot, span: list[api.Filter], size: int, title: str) -> None:
+        """Have it made and, if it holds so many tasks, downloaded: without its view it would be the whole project."""
         end = self._clock.monotonic() + self._timeout
         query = {"filters": {"conjunction": "and", "items": span}, "ordering": ["tasks:id"]}
         view = self._post(_VIEWS, {"project": int(self._project), "data": {"title": title, **query}})
@@ -115,8 +115,8 @@ class Snapshots:
         while made.get("status") in {"created", "in_progress"} and self._clock.monotonic() < end:
             self._clock.wait(POLL)
             made = api.mapping(self._http.get(path).body, path)
-        if made.get("status") != "completed":
-            raise SourceError(f"POST {self._exports}: made no snapshot, its status is {made.get('status')}")
+        if made.get("status") != "completed" or api.integer(api.mapping(made.get("counters"), path), "task_number") != size:
+            raise SourceError(f"POST {self._exports}: made no snapshot of {size} tasks, but one {made.get('status')} with {made.get('counters')}")
         # closed whatever happens: it keeps its turn, and the next request would wait for it
         with TemporaryFile() as file, closing(self._http.download(f"{self._url}{path}/download", authorized=True)) as parts:
             file.writelines(parts)

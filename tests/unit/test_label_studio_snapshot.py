@@ -198,6 +198,10 @@ def hang(studio: ExportingStandIn) -> None:
     studio.status = ["in_progress"] * 1000
 
 
+def overlook_views(studio: ExportingStandIn) -> None:
+    studio.heeds_views = False
+
+
 def instead(method: str, end: str, answer: Callable[[], Reply]) -> Callable[[ExportingStandIn], None]:
     def meet(request: Request) -> Reply | None:
         return answer() if request.method == method and request.path.endswith(end) else None
@@ -209,6 +213,7 @@ TROUBLE = {
     "refused": refuse,
     "failed": fail,
     "never ready": hang,
+    "the whole project": overlook_views,
     "no such page": instead("POST", "/exports/", lambda: html(404)),
     "gateway": instead("POST", "/exports/", lambda: html(504)),
     "reset": instead("POST", "/exports/", lambda: Reply(0, reset=True)),
@@ -254,6 +259,12 @@ def test_a_disk_that_is_full_is_no_reason_to_fail(
     monkeypatch.setattr(snapshots, "TemporaryFile", FullDisk)
     assert len(follow(cats).run().tasks) == 150
     assert nothing_left(studio)
+
+
+def test_a_snapshot_of_the_whole_project_is_not_downloaded(studio: ExportingStandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    overlook_views(studio)
+    follow(cats).run()
+    assert [path for path in studio.paths() if path.endswith("/download")] == []
 
 
 def test_tasks_that_change_meanwhile_are_right_after_the_next_reading(
