@@ -17,8 +17,8 @@ _START = 32  # at a time; with 30 ms each that is 1,000 a second, which every st
 _SAMPLE = 4  # answers; fewer tell nothing about throughput
 _GENTLY = 1.25  # the next larger limit, once doubling went too far
 _REST = 8  # measurements from a larger limit that brought nothing to the next one that is tried
-_WARY = 10.0  # seconds without doubling, once it went too far
-_CHANCE = 16  # answers for each refusal: so few refusals are no sign of a rate that is too high
+_WARY = 2.0  # seconds without doubling, once it went too far
+_CHANCE = 8  # answers for each refusal: fewer refusals than that are no sign of a rate that is too high
 _SHORTEST = 0.001  # seconds of a request: pauses, which are multiples of it, are never nothing
 _LONGEST = 0.25  # seconds between two requests, however often the store said to slow down
 _BURST = 0.1  # seconds' worth of writes that may be made up for
@@ -32,10 +32,10 @@ class Limit:
     """
 
     def __init__(self, most: int) -> None:
-        self.most = most
+        self._most = float(most)
         self.value = self._proved = float(min(_START, most))  # `value` is on trial while it is more than what was proved
         self.crowded = False  # whether somebody had to wait since the last measurement: else the limit is not what holds back
-        self._calm, self._wary = math.inf, -math.inf  # it doubles up to the one, and anywhere after the other
+        self._wary = -math.inf  # until then it does not double
         self._flow = 0.0  # answers a second under the proved limit
         self._trip = 0.05  # seconds of a request, smoothed
         self._rest = self._good = self._bad = 0
@@ -65,7 +65,7 @@ class Limit:
         if begun < self._halved:
             return False
         if 0 < self._good < _CHANCE * self._bad:
-            self._calm, self._wary = self.value / 2, now + _WARY
+            self._wary = now + _WARY
         self.value = self._proved = max(self.value / 2, min(1.0, self._trip / _LONGEST))
         self._halved, self._rest, self._good, self._bad = now, 0, 0, 0
         self._measure(now)
@@ -82,15 +82,14 @@ class Limit:
         flow = self._done / max(now - self._since, 1e-6)
         if self.value > self._proved:
             if flow < self._flow * (1 + (self.value / self._proved - 1) / 4):
-                self.value = self._calm = self._proved
-                self._rest, self._wary = _REST, now + _WARY
+                self.value, self._rest, self._wary = self._proved, _REST, now + _WARY
                 return
             self._proved = self.value
         elif self._rest:
             self._rest -= 1
             return
         self._flow = flow
-        self.value = min(float(self.most), self.value * (2 if self.value < self._calm or now > self._wary else _GENTLY))
+        self.value = min(self._most, self.value * (2 if now > self._wary else _GENTLY))
 
 
 class Pace:
@@ -107,18 +106,15 @@ class Pace:
     def begin(self) -> float:
         """The moment, once a request may begin. Raises Stopped."""
         with self._turn:
-            now = self._clock.monotonic()
-            while (pause := self._last + self.limit.gap - now) > 0:
+            while (pause := self._last + self.limit.gap - (now := self._clock.monotonic())) > 0:
                 self.limit.crowded = True
                 self._clock.wait(pause)
-                now = self._clock.monotonic()
             with self._lock:
                 while self._busy >= max(1.0, self.limit.value):
                     self.limit.crowded = True
                     self._free.wait()
                     now = self._clock.monotonic()
-                self._busy += 1
-                self._last = now
+                self._busy, self._last = self._busy + 1, now
             return now
 
     def end(self, begun: float, slow_down: str = "") -> None:
@@ -148,6 +144,6 @@ class Ramp:
             now = self._clock.monotonic()
             self._count += 1
             # who writes at r(n) = first + n * growth a second all the time doubles r in just that time
-            self._next = max(self._next, now - _BURST) + 1 / (self._first + self._count * self._growth)
-        if self._next > now:
-            self._clock.wait(self._next - now)
+            mine = self._next = max(self._next, now - _BURST) + 1 / (self._first + self._count * self._growth)
+        if mine > now:
+            self._clock.wait(mine - now)

@@ -46,15 +46,8 @@ def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every ed
     token = _nobody if _unsigned(config) else _provider(config.service_account_file)
     settings: GCSConfig = {"base_url": config.endpoint} if config.endpoint else {}
     make = partial(GCSStore, config=settings, credential_provider=token)
-    vendor = Vendor(
-        scheme="gs",
-        credentials_hint=_HINT,
-        bulk_delete=False,
-        make=make,
-        inspect=partial(_inspect, config),
-        versions=partial(_versions, config),
-        ramp=None if config.endpoint else _RAMP,
-    )
+    ramp = None if config.endpoint else _RAMP
+    vendor = Vendor("gs", _HINT, bulk_delete=False, make=make, inspect=partial(_inspect, config), versions=partial(_versions, config), ramp=ramp)
     return ObjectTarget(vendor, config, clock)
 
 

@@ -140,10 +140,11 @@ class TestLimit:
         assert sum(told.calls[second] for second in range(7, 65)) <= 5 * 58
         assert told.rate(70, 75) >= 0.8 * told.rate(3, 5)
 
-    def test_a_refusal_now_and_then_costs_little(self) -> None:
+    @pytest.mark.parametrize(("part", "left"), [(0.001, 0.8), (0.01, 0.2)])
+    def test_refusals_by_chance_cost_little(self, part: float, left: float) -> None:
         chance = random.Random(2)
-        told = simulate(lambda _now: chance.random() > 0.001, seconds=15)
-        assert told.rate(5, 15) > 0.8 * 128 / 0.03
+        told = simulate(lambda _now: chance.random() > part, seconds=15)
+        assert told.rate(5, 15) > left * 128 / 0.03
 
 
 class Watch(SystemClock):
