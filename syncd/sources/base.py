@@ -121,7 +121,7 @@ class Hook:
 
 
 class Hooks(Protocol):
-    """The webhooks of a server: the one thing that syncd ever writes there, when a person says so. Raises SourceError or AccessError."""
+    """The webhooks of a server: written there only when a person says so. Raises SourceError or AccessError."""
 
     def all(self) -> list[Hook]:
         """Every one of any project, whoever made it."""

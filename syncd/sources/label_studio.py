@@ -1,6 +1,7 @@
 """Label Studio as a Source: every task of every project, missing nothing, at the cost of the change (section 4).
 
-Reads only. Observed on Label Studio Community 1.23.2; a pass over one project is in `label_studio_reading`, the wire in `label_studio_api`. Rules:
+Reads only, but for snapshots where the config asks for them (`label_studio_snapshot`). Observed on Label Studio Community 1.23.2; a pass over one
+project is in `label_studio_reading`, the wire in `label_studio_api`. Rules:
 - The Cursor is the server's own clock (`Date` of a reading's first answer, less the time it took): updated_at is stamped before commit, so the
   greatest one seen may not become it, nor may the local clock (I2). Without a `Date` the Cursor stays.
 - A deletion is believed when the API itself says 404 to exactly that id (I4).
