@@ -22,7 +22,7 @@ def against_copies(folder: Path, count: int, pairs: int) -> list[Row]:
     source = corpus.write(folder / "files", count)
     return [
         *_near(folder, source, count, pairs),
-        *_far(folder, source, count),
+        *_far(folder, source, count, pairs),
         *_local(folder, source, count, pairs),
         *_others(folder, source, count),
     ]
