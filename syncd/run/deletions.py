@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
+from syncd import encode
 from syncd.checkpoint.base import Commit, Lease
 from syncd.errors import GuardTripped
 from syncd.known import Known
@@ -77,27 +79,32 @@ class Remover:
 
     def _take_away(self, project: str, entries: Sequence[Entry]) -> list[tuple[Entry, Op]]:
         self._place.claim()
-        layout, now = self._layout, self._job.clock.now()
-        kept = [False] * len(entries)
+        keys = [self._layout.task(project, entry.task) for entry in entries]
+        kept: list[bytes | None] = [None] * len(entries)
         if self._job.rules.on_delete == "trash":
-            pairs = [(layout.task(project, entry.task), layout.trash(project, entry.task, entry.digest, now)) for entry in entries]
-            kept = self._writer.map(self._keep, pairs)
-        self._job.target.delete([layout.task(project, entry.task) for entry in entries])
+            kept = self._writer.map(partial(self._keep, project), [(entry.task, entry.digest, key) for entry, key in zip(entries, keys, strict=True)])
+        self._job.target.delete(keys)
         self._job.target.flush()
-        return [(entry, Op.TRASH if in_trash else Op.DELETE) for entry, in_trash in zip(entries, kept, strict=True)]
+        return [(e._replace(digest=found or e.digest), Op.TRASH if found else Op.DELETE) for e, found in zip(entries, kept, strict=True)]
 
-    def _keep(self, pair: tuple[str, str]) -> bool:
-        """Copy a file into the trash. False: it is not there any more, and no killed Run brought it into the trash."""
-        return self._job.target.copy(*pair) or self._job.target.get(pair[1]) is not None
+    def _keep(self, project: str, what: tuple[str | None, bytes, str]) -> bytes | None:
+        """Bring the file of a task (None: the settings) into the trash, and tell its digest. It is read for that: file or Entry may be spoilt, and
+        what is told by another digest than its own looks damaged. None: the file is not there any more, and no killed Run brought it into the trash.
+        """
+        (task, digest, key), target, now = what, self._job.target, self._job.clock.now()
+        if (data := target.get(key)) is not None:
+            digest = encode.digest(data)
+        trash = self._layout.trash(project, task, digest, now)
+        return digest if (data is not None and target.copy(key, trash)) or target.get(trash) is not None else None
 
     def drop(self, project: str, settings: bytes) -> None:
         """Forget a Collection that is gone and has no task left; its settings go the way of its tasks."""
         key, now = self._layout.settings(project), self._job.clock.now()
         if settings and self._job.rules.on_delete != "keep":
             self._place.claim()
-            in_trash = self._job.rules.on_delete == "trash" and self._keep((key, self._layout.trash(project, None, settings, now)))
+            found = self._keep(project, (None, settings, key)) if self._job.rules.on_delete == "trash" else None
             self._job.target.delete([key])
             self._job.target.flush()
-            event = Event(Op.TRASH if in_trash else Op.DELETE, Why.DELETED, project, None, settings, 0, now)
+            event = Event(Op.TRASH if found else Op.DELETE, Why.DELETED, project, None, found or settings, 0, now)
             self._job.checkpoint.commit(self._lease, project, Commit(events=[event]))
         self._job.checkpoint.drop(self._lease, project)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from syncd import encode
 from syncd.checkpoint import sqlite
 from syncd.errors import TargetError
 from syncd.model import Kind, Status
@@ -331,3 +333,17 @@ def test_settings_of_a_reused_id_are_rescued_only_in_a_place_of_ones_own(rig: Ri
     report = rig.run(Kind.INCREMENTAL)
     assert (Status.FAILED, 11) == (report.status, report.exit_code)
     assert before == rig.files()
+
+
+def test_the_trash_tells_the_digest_of_what_it_holds_though_the_entry_is_spoilt(rig: Rig, source: MemorySource) -> None:
+    """One flipped bit in the Checkpoint, and the last file of a deleted task would look damaged to whoever wants it back."""
+    source.add("1", 5)
+    rig.run()
+    data = rig.files()["1/3.json"]
+    with closing(sqlite3.connect(rig.state / "checkpoint.sqlite")) as db, db:
+        db.execute("UPDATE entry SET digest = ? WHERE task = 3", (bytes(32),))
+    del source.world["1"].tasks["3"]
+    assert 1 == rig.run().trashed
+    (key,) = (key for key in rig.files() if "/_trash/" in key)
+    assert (data, encode.digest(data).hex()[:12]) == (rig.files()[key], key.split(".")[-2])
+    assert [encode.digest(data).hex()] == [line["digest"] for line in rig.feeds() if line["op"] == "trash"]
