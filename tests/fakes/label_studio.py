@@ -205,8 +205,8 @@ class StandIn:
                 return reply(project.shape()) if project else error(404, "No Project matches the given query.")
             case ["tasks"]:
                 return self._list_tasks(request.params)
-            case ["tasks", number] if number.isdigit():
-                return self._one_task(int(number), request.params)
+            case ["tasks", number, *more] if number.isdigit() and more in ([], ["drafts"]):
+                return self._one_task(int(number), request.params, drafts=bool(more))
         raise _NoSuchPageError
 
     @staticmethod
@@ -274,13 +274,15 @@ class StandIn:
             self._templates[key] = Template(project.untouched, row.id % 2, render)
         return self._templates[key].fill(row)
 
-    def _one_task(self, number: int, params: dict[str, str]) -> Reply:
+    def _one_task(self, number: int, params: dict[str, str], *, drafts: bool) -> Reply:
         for project in self.projects.values():
             row = project.find(number)
+            if row is not None and drafts:
+                return reply(project.drafts(row))
             if row is not None:
                 shape = _trim(self._single(project, row), params, nested=False)
                 return html(500) if row.poison and "data" in shape else reply(shape)
-        return error(404, "No Task matches the given query.")
+        return reply([]) if drafts else error(404, "No Task matches the given query.")
 
     def _single(self, project: Project, row: Row) -> dict[str, Any]:
         shape = project.render(row, everything=True) | {"annotations_results": "", "predictions_results": ""}

@@ -147,7 +147,7 @@ class Project:
         return shape | {
             "predictions": [dated(prediction, now) for prediction in row.predictions],
             "annotations": [dated(annotation, now) | {"created_username": self._name(annotation["completed_by"])} for annotation in row.annotations],
-            "drafts": [dated(draft, now) | {"created_username": f"{draft['user']}, 1"} for draft in row.drafts],
+            "drafts": [draft for draft in self.drafts(row) if draft["user"] == EMAIL],  # the token's own user's alone
             "annotators": sorted({annotation["completed_by"] for annotation in row.annotations}),
             **computed,
             **{f"{name}_results": _loose(parts) for name, parts in results.items()},
@@ -227,6 +227,11 @@ class Project:
         for task_id in tasks:
             self.row(task_id).predictions.clear()
             self.row(task_id).recount()
+
+    def drafts(self, row: Row) -> list[dict[str, Any]]:
+        """Everybody's, as the list of a task's drafts shows them."""
+        now = self._owner.clock()
+        return [dated(draft, now) | {"created_username": f"{draft['user']}, 1"} for draft in row.drafts]
 
     def draft(self, task_id: int, **fields: Any) -> int:
         """Moves draft_exists alone."""

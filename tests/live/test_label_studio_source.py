@@ -63,6 +63,17 @@ def test_labeled_only_follows_tasks_that_gain_and_lose_their_annotation(server: 
     assert (report.status, set(backup.tasks(project.id))) == (Status.OK, {ids[0], *ids[3::2]})
 
 
+def test_drafts_of_everybody_are_kept(server: LabelStudio, project: Project, tmp_path: Path) -> None:
+    """A list of tasks holds those of the token's own user alone."""
+    own, both = project.add([sample(n) for n in range(2)])
+    made = [project.draft(task) for task in (own, both, both)]
+    server.give_draft(made[-1], server.api.user("eve@example.com"))
+    backup = Backup(tmp_path, server, projects=[project.id])
+    backup.run()
+    assert [1, 1] == [len(task["drafts"]) for task in project.tasks()]
+    assert [made[:1], made[1:]] == [[draft["id"] for draft in backup.tasks(project.id)[task]["drafts"]] for task in (own, both)]
+
+
 def test_values_survive_exactly(server: LabelStudio, project: Project, tmp_path: Path) -> None:
     same_values(server, project, tmp_path)
 
