@@ -143,7 +143,7 @@ def test_bodies_hold_everything_but_what_changes_by_itself_and_people_with_their
     assert body["annotations"][0].keys() >= {"updated_by", "created_at", "lead_time"}
 
 
-def test_drafts_of_everybody_are_kept_though_a_list_of_tasks_shows_only_ones_own(cats: Project, follow: Callable[..., Follower]) -> None:
+def test_drafts_of_everybody_are_kept_though_a_list_of_tasks_shows_only_ones_own(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
     follower = follow(cats)
     cats.draft(2, user="eve@example.com")
     cats.draft(3)
@@ -152,7 +152,7 @@ def test_drafts_of_everybody_are_kept_though_a_list_of_tasks_shows_only_ones_own
     assert [["eve@example.com"], ["ann@example.com", "eve@example.com"]] == [[d["user"] for d in follower.files[n]["drafts"]] for n in ("2", "3")]
     cats.edit_draft(3, result=RESULT)
     cats.draft(4, user="eve@example.com")
-    later(cats._owner)
+    later(studio)
     follower.run()
     assert RESULT == follower.files["3"]["drafts"][1]["result"]
     assert 1 == len(follower.files["4"]["drafts"])
