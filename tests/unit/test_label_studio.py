@@ -143,7 +143,7 @@ def test_bodies_hold_everything_but_what_changes_by_itself_and_people_with_their
     assert body["annotations"][0].keys() >= {"updated_by", "created_at", "lead_time"}
 
 
-def test_drafts_of_everybody_are_kept_though_a_list_of_tasks_shows_only_ones_own(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+def test_everybodys_drafts_are_kept_though_a_list_shows_only_ones_own(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
     follower = follow(cats)
     cats.draft(2, user="eve@example.com")
     cats.draft(3)
