@@ -64,7 +64,8 @@ def at_scale(folder: Path, few: int, many: int, edits: Sequence[int], deletions:
 
 def _live(folder: Path, count: int, edits: Sequence[int], deletions: Sequence[int]) -> Life:
     with scale(count) as studio, sink() as url:
-        path = config(folder, _source(studio), url, f"life-{count}")
+        # no trash: what goes there is read before, and the sink has forgotten it
+        path = config(folder, _source(studio), url, f"life-{count}", on_delete="delete")
         run(command(path), meanwhile=lambda pid: _kill_at(pid, url, count // 20), ending=-signal.SIGKILL)
         first, after = _resumed(path, url)
         pages = studio.do("reset")["requests"][_BODY_PAGES]
