@@ -114,7 +114,7 @@ def _resumed(path: Path, url: str) -> tuple[Synced, float]:
 def _after(studio: Server, path: Path, what: str, k: int) -> Synced:
     studio.do(what, k=k)
     found = sync(path)
-    assert found.report["written" if what == "edit" else "trashed"] == k, found.report
+    assert found.report["written" if what == "edit" else "deleted"] == k, found.report
     return found
 
 
