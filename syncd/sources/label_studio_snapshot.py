@@ -4,7 +4,7 @@ Only for a first pass, and only where the config says `bulk: auto`, since it wri
 a snapshot is made inside the request that asks for it, and its file stays on the server (media/export in its data folder) even when it is deleted. So
 each is of a range of ids, small enough for any time-out, chosen by a view that people may see as a tab meanwhile. Rules:
 - A body is the one the list would hand over, byte by byte. What a snapshot lacks must follow from what it has: tasks for which the server itself
-  tells otherwise (drafts, which the list shows to their author alone; an import storage; an overlap of their own) are odd, and left to the list.
+  tells otherwise (drafts; an import storage; an overlap of their own; another number of parts than it holds) are odd, and left to the list.
 - A snapshot is believed if it holds as many tasks as the range counts, and a few of each kind are what the list hands over (I4).
 - It is a shortcut, never a reason to fail: whatever is wrong, late or not worth it ends it, and the list goes on from there.
 - Snapshots and views are removed at once; those of a process that died, by the next first pass over the project an hour later.
@@ -13,7 +13,7 @@ each is of a range of ids, small enough for any time-out, chosen by a view that 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from tempfile import TemporaryFile
 from typing import IO, NamedTuple
@@ -112,7 +112,7 @@ class Snapshots:
         options = {"title": title, "serialization_options": _CONTENT, "task_filter_options": {"view": api.integer(view, "id")}}
         made = self._post(self._exports, options)
         path = f"{self._exports}{api.integer(made, 'id')}"
-        while made.get("status") in {"created", "in_progress"} and self._clock.monotonic() < end:
+        while made.get("status") in ("created", "in_progress") and self._clock.monotonic() < end:
             self._clock.wait(POLL)
             made = api.mapping(self._http.get(path).body, path)
         if made.get("status") != "completed" or api.integer(api.mapping(made.get("counters"), path), "task_number") != size:
@@ -148,19 +148,23 @@ class _Snapshot:
     def add(self, data: bytes) -> None:
         """Raises SourceError or TaskError for what can't be a task of this project."""
         body = _object(data)
-        id_ = api.row_of(body).id
+        id_, revision, _ = api.row_of(body)
         if body.get("drafts"):  # a new one: nothing else shows a draft
             self._odd.add(id_)
         else:
             api.check_body(body, self._project)
+            if not _whole(body, revision.counters):
+                self._odd.add(id_)
         self._places[id_] = self._file.tell(), len(data)
         self._file.write(data)
 
     def check(self, last: int, high: int, size: int, sample: list[dict[str, object]]) -> None:
-        """Raises SourceError unless it holds so many tasks in this range, and these as the list has them."""
+        """Raises SourceError unless it holds so many tasks in this range, few of them odd, and these as the list has them."""
         inside = sum(last < id_ <= high for id_ in self._places)
         if not inside == len(self._places) == size:
             raise SourceError(f"{size} tasks were counted, and a snapshot of them holds {len(self._places)}, {inside} of them in the range")
+        if len(self._odd) > size * ODD:
+            raise SourceError("too many of its tasks have a new draft, or other parts than they count")
         for listed in sample:
             id_ = api.integer(listed, "id")
             for body in self._read([id_] if id_ in self._places else []):
@@ -199,6 +203,14 @@ class _Snapshot:
 
 def _object(data: bytes) -> dict[str, object]:
     return dict(api.mapping(encode.parse(data), "a snapshot"))
+
+
+def _whole(body: dict[str, object], counters: Sequence[int]) -> bool:
+    """Whether a task holds as many parts, each with its id, as it says of itself."""
+    annotations, cancelled, predictions = counters
+    return (annotations + cancelled, predictions) == tuple(
+        len({part["id"] for part in api.objects(body[name], name) if isinstance(part.get("id"), int)}) for name in ("annotations", "predictions")
+    )
 
 
 def _file(body: dict[str, object]) -> bytes:

@@ -186,6 +186,26 @@ def test_a_snapshot_that_differs_is_not_believed(
     assert as_by_list(cats, follow, follower)
 
 
+LACKS: dict[str, Edit] = {
+    "an annotation": lambda task: task | {"annotations": task["annotations"][:-1]},
+    "annotations": lambda task: task | {"annotations": []},
+    "predictions": lambda task: task | {"predictions": []},
+    "the ids of annotations": lambda task: task | {"annotations": [{"result": []} for _ in task["annotations"]]},
+}
+
+
+@pytest.mark.parametrize("lack", LACKS)
+def test_a_task_that_lacks_parts_in_a_snapshot_is_read_from_the_list(
+    lack: str, studio: ExportingStandIn, cats: Project, follow: Callable[..., Follower]
+) -> None:
+    bad = sorted(cats.stored)[53]  # two annotations and a prediction, and in no sample
+    studio.edit = lambda tasks: [LACKS[lack](task) if task["id"] == bad else task for task in tasks]  # type: ignore[arg-type]
+    follower = follow(cats)
+    seen = follower.run()
+    assert (studio.snapshots(), seen.failed) == (4, [])
+    assert as_by_list(cats, follow, follower)
+
+
 def refuse(studio: ExportingStandIn) -> None:
     studio.allowed = False
 
@@ -223,6 +243,8 @@ TROUBLE = {
     "download fails": instead("GET", "/download", lambda: html(502)),
     "download cut": instead("GET", "/download", lambda: Reply(200, b"[" + b'{"id":1},' * 1000, cut=True)),
     "a page": instead("GET", "/download", lambda: html(200)),
+    "a strange status": lambda studio: setattr(studio, "status", [{}] * 9),
+    "a view without its data": instead("GET", "/views/", lambda: Reply(200, b'[{"id":1,"title":null,"data":null}]')),
     "not removed": instead("DELETE", "", lambda: html(500)),
 }
 
