@@ -72,10 +72,11 @@ class Checkpoint(Protocol):
         """Forget a Collection that has no Entries left: its state, notes and failures. CheckpointError while it has any, kept ones too (I3)."""
         ...
 
-    def finish(self, lease: Lease, report: Report, at: int) -> None:
+    def finish(self, lease: Lease, report: Report, at: int, *, full_since: int | None = None) -> None:
         """End the Run in the history and keep the last 1,000 of this Sync, and older ones whose events wait for their feed.
 
-        The stored report has the Report's fields; `failed` may be shortened, `failed_count` is the true number.
+        The stored report has the Report's fields; `failed` may be shortened, `failed_count` is the true number. full_since: when the Run began that
+        this one goes on with, if it does.
         """
         ...
 
@@ -120,7 +121,7 @@ class Checkpoint(Protocol):
         ...
 
     def last_full(self, sync: str) -> int | None:
-        """When the last full Run that ended ok, partial or guarded began."""
+        """When the last full Run that ended ok, partial or guarded began, or the one that it went on with."""
         ...
 
     def examine(self) -> None:

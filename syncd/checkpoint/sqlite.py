@@ -161,13 +161,13 @@ class SqliteCheckpoint:
             db.execute("DELETE FROM failure WHERE collection = ?", row[:1])
             db.execute("DELETE FROM collection WHERE no = ?", row[:1])
 
-    def finish(self, lease: Lease, report: Report, at: int) -> None:
+    def finish(self, lease: Lease, report: Report, at: int, *, full_since: int | None = None) -> None:
         stored = asdict(replace(report, failed=report.failed[:_FAILURES])) | {"failed_count": len(report.failed)}
         with self._write(lease) as db:
             end = "UPDATE run SET finished_at = ?, status = ?, report = ? WHERE sync = ? AND id = ? RETURNING kind, started_at"
             ((kind, started_at),) = db.execute(end, (at, report.status, json.dumps(stored), lease.sync, lease.run_id)).fetchall()
             if kind == Kind.FULL and report.status != Status.FAILED:
-                db.execute("UPDATE sync SET last_full = ? WHERE name = ?", (started_at, lease.sync))
+                db.execute("UPDATE sync SET last_full = ? WHERE name = ?", (started_at if full_since is None else full_since, lease.sync))
             # Runs whose feed is not written yet stay, whatever their age.
             prune = """DELETE FROM run WHERE sync = ? AND NOT EXISTS (SELECT 1 FROM event WHERE run = run.no)
                 AND no <= (SELECT no FROM run WHERE sync = ? ORDER BY no DESC LIMIT 1 OFFSET ?)"""

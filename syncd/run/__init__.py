@@ -94,7 +94,7 @@ def _reported(
     report.source_requests_failed = min(report.source_requests, job.source.failed.tries - asked[2])  # a token that can't be renewed fails twice
     report.target_requests_failed = min(report.target_requests, job.target.failed.tries - asked[3])
     report.seconds = job.clock.monotonic() - begun
-    job.checkpoint.finish(lease, report, job.clock.now())
+    job.checkpoint.finish(lease, report, job.clock.now(), full_since=expected.resumed)
     return report
 
 
@@ -133,7 +133,7 @@ class _Run:
 
     def listing(self, project: str) -> Listing:
         """What stands in the Target: all of it once a full Run, otherwise what could be this Collection's."""
-        prefix = "" if self.report.kind is Kind.FULL and not self.expected.resumed else self.job.layout.folder(project)
+        prefix = "" if self.report.kind is Kind.FULL and self.expected.resumed is None else self.job.layout.folder(project)
         if self.listed is None or self.listed.prefix != prefix:
             if self.listed is not None:
                 self.listed.close()
@@ -155,7 +155,7 @@ def _straight_down(run: _Run, confirm_deletes: str) -> None:
     collections = job.source.collections()
     states = job.checkpoint.states(job.name)
     missing: list[Missing] = []
-    skipped = quiet(job, run.report.kind, collections, states)
+    skipped = quiet(job, run.expected, collections, states)
     for collection in run.expected.order([c for c in collections if c.id not in skipped], states):
         missing += _back_up(run, collection, states.get(collection.id))
     gone = vanished(job, collections, states)
@@ -166,7 +166,7 @@ def _straight_down(run: _Run, confirm_deletes: str) -> None:
         left = next(job.checkpoint.known(job.name, collection.id).all_ids(), None)
         if left is None and job.checkpoint.kept(job.name, collection.id) == 0:
             Remover(job, run.lease, run.place, run.writer, run.report).drop(collection.id, states[collection.id].settings)
-    if run.report.kind is Kind.FULL and not run.expected.resumed:  # that one does without a listing of everything
+    if run.report.kind is Kind.FULL and run.expected.resumed is None:  # that one does without a listing of everything
         for some in chunks(outlived(job, run.listing("").keys)):
             job.target.delete(some)
 

@@ -11,6 +11,7 @@ from syncd.errors import SourceError
 from syncd.model import Collection, CollectionState, Failure, Kind
 from syncd.plan import Missing, digest_of
 from syncd.run.job import Job
+from syncd.run.outlook import Outlook
 
 States = Mapping[str, CollectionState]
 FEW = 100  # Collections: asking so many each Run costs no more than seconds, and what no counter shows is seen at once
@@ -30,17 +31,19 @@ def undated_due(job: Job, state: CollectionState) -> bool:
     return not 0 <= job.clock.now() - state.drafts_at < job.rules.drafts_every * SECOND
 
 
-def quiet(job: Job, kind: Kind, collections: Sequence[Collection], states: States) -> set[str]:
+def quiet(job: Job, expected: Outlook, collections: Sequence[Collection], states: States) -> set[str]:
     """Ids of those that an incremental Run over many Collections need not look at: the list itself shows the numbers of their last look.
 
-    Not one with a failure or an unfinished pass; and none for longer than `drafts_every`, since what moves no number (see the Source) is missed here.
+    Not one with a failure, an unfinished pass or settings to put (again: see `repair`); and none for longer than `drafts_every`, since what moves no
+    number (see the Source) is missed here. All are looked at after a Run that was cut short: what it put may be gone from the Source again, and the
+    numbers what they were.
     """
-    if kind is Kind.FULL or len(collections) <= FEW:
+    if expected.kind is Kind.FULL or expected.unsure or len(collections) <= FEW:
         return set()
     failing = {failure.project for failure in job.checkpoint.failures(job.name)}
 
     def same(collection: Collection, state: CollectionState | None) -> bool:
-        if state is None or state.cursor is None or not state.counters or collection.id in failing:
+        if state is None or state.cursor is None or not state.counters or not state.settings or collection.id in failing:
             return False
         before = replace(state.collection, tasks=collection.tasks, counters=state.counters)
         return collection == before and not undated_due(job, state)

@@ -49,7 +49,7 @@ def plan_sync(job: Job, kind: Kind | None = None) -> Iterator[PlanLine]:
 def _lines(job: Job, expected: Outlook) -> Iterator[PlanLine]:
     collections, states = job.source.collections(), job.checkpoint.states(job.name)
     missing: list[Missing] = []
-    skipped = quiet(job, expected.kind, collections, states)
+    skipped = quiet(job, expected, collections, states)
     for collection in expected.order([c for c in collections if c.id not in skipped], states):
         candidates = yield from _collection(job, expected, start(collection, states.get(collection.id), moved=expected.moved))
         gone = job.source.confirm(collection, candidates) if candidates else {}

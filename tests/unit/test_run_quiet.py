@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import settings
@@ -17,6 +17,8 @@ from syncd.model import Collection, Kind, Status
 from syncd.run import collections
 from syncd.run.preview import plan_sync
 from syncd.targets import local
+from syncd.upkeep.repair import repair
+from syncd.upkeep.verify import verify
 from tests.fakes.memory import SECOND, MemoryCollection, MemorySource
 from tests.fakes.mortal import Died, Life
 from tests.fakes.rig import Rig, TestClock
@@ -139,7 +141,7 @@ def test_a_look_that_was_cut_short_is_repeated(k: int, rig: Rig, source: MemoryS
     try:
         rig.run(life=Life(k))
     except Died:
-        assert ["1"] == looked_at(rig, source) or k > 9
+        assert "1" in looked_at(rig, source) or k > 9
     assert rig.tasks() == rig.expected(source.expected().items())
     assert [] == looked_at(rig, source)
 
@@ -148,8 +150,41 @@ def test_a_source_that_fails_in_a_look_is_asked_again(rig: Rig, source: MemorySo
     source.add("1", 1, first=9)
     source.fail("page", 1, SourceError("500"))
     assert Status.FAILED is rig.run().status
-    assert ["1"] == looked_at(rig, source)
+    assert ["1", "2"] == looked_at(rig, source), "any may have been put and not recorded"
     assert "1/9.json" in rig.tasks()
+    assert [] == looked_at(rig, source)
+
+
+@pytest.mark.parametrize("k", range(1, 12))
+def test_what_a_killed_run_put_and_the_source_took_back_is_healed_though_the_numbers_are_as_before(k: int, rig: Rig, source: MemorySource) -> None:
+    source.counting = labels
+    rig.clock.micros += LATER
+    assert (["1", "2"], []) == (looked_at(rig, source), looked_at(rig, source))
+    before = source.expected()["1", "3"]
+    source.now += SECOND
+    source.put("1", "3", {**before, "annotations": [1]})
+    with suppress(Died):
+        rig.run(life=Life(k))
+    source.now += SECOND
+    source.put("1", "3", before)
+    for _ in range(2):
+        rig.run()
+        rig.clock.micros += LATER
+    assert rig.tasks() == rig.expected(source.expected().items())
+
+
+def labels(home: MemoryCollection) -> tuple[int, ...]:
+    return (len(home.tasks), sum(len(cast("list[int]", cast("dict[str, object]", task.body)["annotations"])) for task in home.tasks.values()))
+
+
+def test_a_task_that_is_kept_makes_its_collection_looked_at_once_more(rig: Rig, source: MemorySource) -> None:
+    rig.rules["on_delete"] = "keep"
+    del source.world["1"].tasks["3"]
+    assert 1 == rig.run().kept
+    assert ["1"] == looked_at(rig, source)
+    assert [] == looked_at(rig, source)
+    source.add("1", 1, first=3)
+    assert ["1"] == looked_at(rig, source)
 
 
 def test_a_failure_is_told_until_it_is_over(rig: Rig, source: MemorySource) -> None:
@@ -168,6 +203,17 @@ def test_settings_that_cannot_be_kept_are_told_each_time(rig: Rig, source: Memor
     source.world["1"].settings["label_config"] = "<View>\ud800"
     for _ in range(3):
         assert [("1", None)] == [(failure.project, failure.task) for failure in rig.run().failed]
+
+
+def test_settings_that_are_mended_are_put_again(rig: Rig) -> None:
+    right = rig.files()["1/_project.json"]
+    with closing(rig.open_target()) as target:
+        target.put("1/_project.json", b"spoilt")
+    rig.clock.micros += SOON
+    with closing(sqlite.open(rig.state)) as checkpoint, closing(rig.open_target()) as target:
+        job = rig.job(checkpoint, target)
+        assert 1 == repair(job, verify(job, read=1.0)).again
+    assert right == rig.files()["1/_project.json"]
 
 
 def test_deletions_that_the_guard_stops_are_told_each_time(rig: Rig, source: MemorySource) -> None:

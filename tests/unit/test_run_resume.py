@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+from syncd.checkpoint import sqlite
 from syncd.errors import SourceError
-from syncd.model import Kind, Status
+from syncd.model import Kind, Report, Status
 from syncd.targets import local
 from syncd.targets.base import Target
 from tests.fakes.memory import SECOND, MemorySource
@@ -147,6 +148,54 @@ def test_a_first_run_that_was_killed_long_ago_is_read_anew(rig: Rig, source: Mem
     source.put("1", "7", {"id": 7, "silently": True}, silent=True)
     rig.clock.micros += DAY
     rig.run()
+    assert whole(rig, source)
+
+
+def test_a_run_that_goes_on_with_a_killed_one_makes_the_next_full_one_due_no_later(rig: Rig, source: MemorySource) -> None:
+    source.add("2", 100)
+    with suppress(Died):
+        rig.run(life=Life(DONE))
+    source.put("1", "7", {"id": 7, "silently": True}, silent=True)
+    rig.clock.micros += DAY * 23 // 24
+    assert Kind.FULL is rig.run().kind
+    assert Kind.INCREMENTAL is rig.run().kind
+    rig.clock.micros += DAY // 24
+    assert Kind.FULL is rig.run().kind
+    assert whole(rig, source)
+
+
+def test_runs_that_failed_before_they_read_anything_make_the_next_full_one_due_no_sooner(rig: Rig, source: MemorySource) -> None:
+    source.fail("collections", 1, SourceError("500"))
+    assert rig.run().status is Status.FAILED
+    rig.clock.micros += DAY * 23 // 24
+    assert Kind.FULL is rig.run().kind
+    rig.clock.micros += DAY * 23 // 24
+    assert Kind.INCREMENTAL is rig.run().kind
+
+
+@pytest.mark.parametrize("failed", [101, 1001])
+def test_what_stands_elsewhere_is_not_forgotten_however_many_runs_failed_since(failed: int, rig: Rig, source: MemorySource, tmp_path: Path) -> None:
+    """The danger: the first pass goes on at its position, and what is before it never comes to the new place."""
+    killed(rig, source)
+    clock = rig.clock
+    rig.open_target = lambda: local.open(local.Config(type="local", path=tmp_path / "elsewhere"), clock)
+    with closing(sqlite.open(rig.state)) as checkpoint:
+        for number in range(failed):  # its token is refused, say, for a whole night
+            report = Report(rig.name, f"failed-{number}", Kind.FULL, Status.FAILED, place="elsewhere")
+            checkpoint.finish(checkpoint.begin(rig.name, report.run_id, report.kind, clock.now(), report.place), report, clock.now())
+    assert rig.run().status is Status.OK
+    assert rig.tasks() == rig.expected(source.expected().items())
+
+
+def test_a_long_outage_begins_nothing_anew(rig: Rig, source: MemorySource, calls: list[str]) -> None:
+    standing = killed(rig, source)
+    with closing(sqlite.open(rig.state)) as checkpoint:
+        for number in range(101):
+            report = Report(rig.name, f"failed-{number}", Kind.FULL, Status.FAILED)
+            checkpoint.finish(checkpoint.begin(rig.name, report.run_id, report.kind, rig.clock.now()), report, rig.clock.now())
+    calls.clear()
+    assert rig.run().written <= TASKS - standing + IN_FLIGHT * PAGE
+    assert "list" not in calls
     assert whole(rig, source)
 
 
