@@ -12,7 +12,7 @@ import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache, lru_cache
@@ -216,8 +216,8 @@ class Http:
             raise
 
     def _post(self, path: str, body: Mapping[str, str]) -> Answer:
-        """The answer to a POST without authorization. Raises SourceError or AccessError."""
-        return self._retry.call(lambda: self._judge(*self._send("POST", path, json=body), absent=False))
+        """The answer to a POST without authorization, in the turn of the request that is for. Raises SourceError or AccessError."""
+        return self._retry.call(lambda: self._judge(*self._receive("POST", path, json=body), absent=False))
 
     def change(self, method: str, path: str, body: object = None) -> None:
         """One try of an authorized request that changes something. Raises SourceError or AccessError; whether a request that failed was obeyed is the
@@ -236,8 +236,7 @@ class Http:
 
         fault: what a JSON answer stands for by its content and its Retry-After; None: its status tells, as it always does for 401, 403 and 5xx.
         """
-        headers = {"Authorization": self._auth.header(self._post), "Content-Type": "application/json", **headers}
-        response, content = self._send("POST", path, content=encode.dumps(body), headers=headers)
+        response, content = self._send("POST", path, content=encode.dumps(body), headers={"Content-Type": "application/json", **headers})
         told = response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR and response.status_code not in _DENIED
         if told and _kind(response).endswith("json"):
             with suppress(TaskError):  # not JSON after all: judged below
@@ -255,16 +254,14 @@ class Http:
                 self.requests += 1
             where = f"GET {url.partition('?')[0]}"  # what follows may be a secret
             with _translated(where, bad_url=TaskError):
-                headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
-                line: AbstractContextManager[None] = nullcontext()
-                if authorized and _origin(url) == self._origin:
-                    headers["Authorization"] = self._auth.header(self._post)
-                    line = self._gate.turn()
-                with line, self._exchange("GET", url, headers=headers) as response:
-                    if not response.has_redirect_location:
-                        yield from _pieces(response, where)
-                        return
-                    url, authorized = str(httpx.URL(url).join(response.headers["location"])), False
+                headers, known = {"Accept": "*/*", "Accept-Encoding": "identity"}, authorized and _origin(url) == self._origin
+                with self._gate.turn() if known else nullcontext():
+                    headers |= {"Authorization": self._auth.header(self._post)} if known else {}
+                    with self._exchange("GET", url, headers=headers) as response:
+                        if not response.has_redirect_location:
+                            yield from _pieces(response, where)
+                            return
+                        url, authorized = str(httpx.URL(url).join(response.headers["location"])), False
         raise TaskError(f"{where}: redirected more than {MOST_REDIRECTS} times")
 
     def close(self) -> None:
@@ -272,16 +269,23 @@ class Http:
         self._client.close()
 
     def _authorized(self, method: str, path: str, limit: int | None = None, **options: Any) -> tuple[httpx.Response, bytes]:
-        found = self._send(method, path, limit, headers={"Authorization": self._auth.header(self._post)}, **options)
+        found = self._send(method, path, limit, **options)
         if found[0].status_code == HTTPStatus.UNAUTHORIZED and self._auth.renew():
-            found = self._send(method, path, limit, headers={"Authorization": self._auth.header(self._post)}, **options)
+            found = self._send(method, path, limit, **options)
         return found
 
-    def _send(self, method: str, path: str, limit: int | None = None, **options: Any) -> tuple[httpx.Response, bytes]:
+    def _send(
+        self, method: str, path: str, limit: int | None = None, headers: Mapping[str, str] | None = None, **options: Any
+    ) -> tuple[httpx.Response, bytes]:
+        with self._gate.turn():  # a token may expire in line
+            headers = {"Authorization": self._auth.header(self._post), **(headers or {})}
+            return self._receive(method, path, limit, headers=headers, **options)
+
+    def _receive(self, method: str, path: str, limit: int | None = None, **options: Any) -> tuple[httpx.Response, bytes]:
         with self._lock:
             self.requests += 1
         where, content = f"{method} {self._base}{path}", bytearray()
-        with self._gate.turn(), _translated(where), self._exchange(method, path, **options) as response:
+        with _translated(where), self._exchange(method, path, **options) as response:
             for part in response.iter_bytes():
                 content += part
                 if limit is not None and len(content) > limit:

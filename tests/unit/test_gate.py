@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
+from weakref import ref
 
 import pytest
 
@@ -15,7 +17,7 @@ from syncd.clock import SystemClock
 from syncd.errors import SourceError, Stopped
 from syncd.retry import Retry
 from syncd.sources import label_studio
-from syncd.sources.http import Gate, Http, Limits, Token
+from syncd.sources.http import Gate, Http, Limits, Token, _gate
 from syncd.sources.label_studio_api import explain
 from tests.fakes.follower import Follower
 from tests.fakes.label_studio import Reply, Request, StandIn
@@ -147,6 +149,82 @@ def test_a_request_that_fails_gives_its_turn_back(studio: StandIn) -> None:
         with pytest.raises(SourceError):
             source.whoami()
     source.close()
+
+
+def test_a_token_that_would_expire_in_line_is_bought_at_its_end(studio: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, turn = TestClock(), Gate.turn
+    studio.clock = clock.now
+
+    def long(gate: Gate) -> AbstractContextManager[None]:
+        clock.wait(301)  # as long as an access token lives
+        return turn(gate)
+
+    monkeypatch.setattr(Gate, "turn", long)
+    source = label_studio.open(config(studio, token=studio.pat), {}, clock)
+    with closing(source):
+        assert [source.whoami().name for _ in range(3)] == ["ann@example.com"] * 3
+    assert studio.paths() == ["POST /api/token/refresh/", "GET /api/current-user/whoami"] * 3
+
+
+def test_a_download_that_is_given_up_gives_its_turn_back(studio: StandIn) -> None:
+    clock = TestClock()
+    studio.instead = lambda request: Reply(200, b"x" * 1_000_000) if request.path == "/big" else None
+    retry = Retry(clock, retry_for=5, exhausted=SourceError)
+    http = Http(studio.url, retry, Token(f"Token {studio.token}"), explain, clock, Limits(1), timeout=5)
+    with closing(http):
+        with closing(http.download(f"{studio.url}/big", authorized=True)) as parts:
+            assert next(parts)
+        never_begun = http.download(f"{studio.url}/big", authorized=True)
+        never_closed = http.download(f"{studio.url}/big", authorized=True)
+        assert next(never_closed)
+        del never_closed
+        assert http.get("/api/current-user/whoami").status == 200
+        never_begun.close()
+        assert http._gate._busy == 0
+
+
+def test_a_stop_while_the_rate_makes_it_wait_gives_the_turn_back() -> None:
+    clock = TestClock()
+    gate, member = Gate(clock), object.__new__(Http)
+    gate.join(member, Limits(1, 1.0))
+    with gate.turn():
+        pass
+    clock.stop.set()
+    with pytest.raises(Stopped), gate.turn():
+        raise AssertionError
+    assert (gate._busy, len(gate._line)) == (0, 0)
+
+
+def test_the_line_moves_on_when_the_one_that_held_it_up_is_closed() -> None:
+    gate = Gate(SystemClock())
+    strict, other = object.__new__(Http), object.__new__(Http)
+    gate.join(strict, Limits(1))
+    gate.join(other, Limits(2))
+
+    def second() -> int:
+        with gate.turn():
+            return gate._busy
+
+    with gate.turn(), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(second)
+        while not gate._line:
+            time.sleep(0.001)
+        gate.leave(strict)
+        assert waiting.result(10) == 2
+
+
+def test_months_of_reloads_leave_no_source_and_one_line(studio: StandIn) -> None:
+    clock, made = TestClock(), list[ref[Http]]()
+    before = _gate.cache_info().currsize
+    for _ in range(50):
+        source = label_studio.open(config(studio), {}, clock)
+        made.append(ref(source._http))
+        gate = source._http._gate
+        source.close()
+        del source
+    gc.collect()
+    assert _gate.cache_info().currsize == before + 1
+    assert (len(gate._limits), [one for one in made if one() is not None]) == (0, [])
 
 
 def test_the_wait_in_line_is_no_time_of_the_server(studio: StandIn) -> None:
