@@ -186,7 +186,7 @@ def test_a_snapshot_that_differs_is_not_believed(
     assert as_by_list(cats, follow, follower)
 
 
-LACKS: dict[str, Edit] = {
+LACKS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "an annotation": lambda task: task | {"annotations": task["annotations"][:-1]},
     "annotations": lambda task: task | {"annotations": []},
     "predictions": lambda task: task | {"predictions": []},
@@ -199,7 +199,7 @@ def test_a_task_that_lacks_parts_in_a_snapshot_is_read_from_the_list(
     lack: str, studio: ExportingStandIn, cats: Project, follow: Callable[..., Follower]
 ) -> None:
     bad = sorted(cats.stored)[53]  # two annotations and a prediction, and in no sample
-    studio.edit = lambda tasks: [LACKS[lack](task) if task["id"] == bad else task for task in tasks]  # type: ignore[arg-type]
+    studio.edit = lambda tasks: [LACKS[lack](task) if task["id"] == bad else task for task in tasks]
     follower = follow(cats)
     seen = follower.run()
     assert (studio.snapshots(), seen.failed) == (4, [])
