@@ -10,8 +10,10 @@ import gc
 import inspect
 import json
 import os
+import resource
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +28,7 @@ from syncd.errors import SyncdError, discreet
 
 DEFAULT_PATH = Path("syncd.yaml")
 INTERRUPTED = 130
+_FILES = 10_240  # open at a time: no system has a lower bound for what it allows
 LogLevel = StrEnum("LogLevel", ["DEBUG", "INFO", "WARNING", "ERROR"])
 LogFormat = StrEnum("LogFormat", ["TEXT", "JSON"])
 
@@ -142,6 +145,7 @@ def main() -> None:
 
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # or it looks through every installed package
     os.environ.setdefault("TOKIO_WORKER_THREADS", "1")  # obstore's, one for each core by default: to a quarter more CPU a put, and no faster
+    _allow_files()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal that knows no → is no reason to fail
     try:
@@ -153,3 +157,12 @@ def main() -> None:
         sys.exit(1)
     finally:
         gc.freeze()  # or Python looks for cycles among all that was imported, just to forget it
+
+
+def _allow_files() -> None:
+    """Each Run may keep hundreds of connections; the usual 1,024 open files, 256 on a Mac, are soon used up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if resource.RLIM_INFINITY != soft < wanted:
+        with suppress(OSError, ValueError):  # a sandbox may forbid it
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import resource
 import signal
 import subprocess
 import sys
@@ -475,3 +476,16 @@ def test_the_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
     process.communicate(timeout=15)
     assert process.returncode == 130
     assert time.monotonic() - asked < 10
+
+
+def test_it_takes_as_many_open_files_as_it_is_allowed() -> None:
+    shown = (
+        "import resource, syncd.cli.commands; from syncd.cli import main; "
+        "main.app = lambda **_: print(*resource.getrlimit(resource.RLIMIT_NOFILE)); main.main()"
+    )
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = 10_240 if hard == resource.RLIM_INFINITY else min(hard, 10_240)
+    for limits, after in (("-Sn 256", f"{most} {hard}"), ("-Sn 256 && ulimit -Hn 900", "900 900"), ("-n 900", "900 900")):
+        command = ["sh", "-c", f'ulimit {limits} && exec "$0" -c "$1"', sys.executable, shown]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.stdout.strip() == after, done.stderr

@@ -179,6 +179,13 @@ def test_however_often_it_is_told_to_read_its_config_it_hears_to_stop(path: Path
     assert sum("read again" in record.message for record in caplog.records) < 20
 
 
+def test_what_it_is_told_a_thousand_times_delays_nothing_else() -> None:
+    with program._signals() as wait:
+        for number in (*[signal.SIGHUP] * 1000, signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
+            signal.raise_signal(number)
+        assert [wait(0) for _ in range(4)] == [signal.SIGHUP, signal.SIGTERM, signal.SIGTERM, 0]
+
+
 def test_a_checkpoint_that_fails_at_a_reload_is_not_closed_under_a_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, ended = threading.Event(), threading.Event()
 
