@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from contextlib import nullcontext
 
 from syncd.clock import Clock
 
@@ -98,14 +99,15 @@ class Pace:
     def __init__(self, clock: Clock, most: int) -> None:
         self.limit = Limit(most)
         self._clock = clock
+        self._door = threading.Lock()  # who tries again need not pass it: of all others one at a time stands beside them
         self._turn = threading.Lock()  # of who begins next: all others wait behind it, so that one alone looks at the time
         self._lock = threading.Lock()
         self._free = threading.Condition(self._lock)
         self._busy, self._last = 0, -math.inf
 
-    def begin(self) -> float:
-        """The moment, once a request may begin. Raises Stopped."""
-        with self._turn:
+    def begin(self, *, again: bool = False) -> float:
+        """The moment, once a request may begin; sooner when it is tried again. Raises Stopped."""
+        with nullcontext() if again else self._door, self._turn:
             while (pause := self._last + self.limit.gap - (now := self._clock.monotonic())) > 0:
                 self.limit.crowded = True
                 self._clock.wait(pause)

@@ -6,6 +6,7 @@ stop request interrupts.
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Callable
@@ -31,7 +32,7 @@ class Retry:
 
     retry_for: seconds from the first try until the last may start; first, longest: bounds of one pause in seconds, doubled each time, with full
     jitter; a `retry_after` from the other side is obeyed as a minimum. pace: gives each try its permit; after an answer that asks to slow down
-    the next permit is the pause, since two would multiply.
+    the next permit is the pause, since two would multiply; who still waits for one when another call gives up gives up too.
     """
 
     def __init__(
@@ -45,12 +46,16 @@ class Retry:
         self._lock = threading.Lock()
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self.requests, self.failed = 0, Failed()
+        self._gave_up = -math.inf, ""  # when a call did so last, and why
 
     def call(self, attempt: Callable[[], T], *, tries: int | None = None) -> T:
         """The result of `attempt`. After `tries` or `retry_for` the last TransientError becomes `exhausted`; any other error passes at once."""
-        number, end = 0, 0.0
+        number, end, asked = 0, 0.0, self._clock.monotonic()
         while True:
-            begun, slow_down = self._pace.begin() if self._pace else self._clock.monotonic(), ""
+            begun, slow_down = self._pace.begin(again=number > 0) if self._pace else self._clock.monotonic(), ""
+            if self._pace and asked < self._gave_up[0]:  # else the last of many would give up after many times `retry_for`
+                self._pace.end(begun)
+                raise self._exhausted(self._gave_up[1])
             number, end = number + 1, end or begun + self._retry_for
             with self._lock:
                 self.requests += 1
@@ -63,8 +68,10 @@ class Retry:
                     raise
                 slow_down = str(error) if error.throttled and self._pace else ""
                 pause = self._pause(0 if slow_down else number, error.retry_after)
-                if (tries is not None and number >= tries) or self._clock.monotonic() + pause > end:
-                    raise self._exhausted(f"{error} (gave up after {number} {'try' if number == 1 else 'tries'})") from error
+                now = self._clock.monotonic()
+                if (tries is not None and number >= tries) or now + pause > end:
+                    self._gave_up = now, f"{error} (gave up after {number} {'try' if number == 1 else 'tries'})"
+                    raise self._exhausted(self._gave_up[1]) from error
             finally:
                 if self._pace:
                     self._pace.end(begun, slow_down)

@@ -21,6 +21,7 @@ from syncd.errors import Stopped, TargetError, TransientError
 from syncd.pace import Limit, Pace, Ramp
 from syncd.retry import Retry
 from syncd.targets import gcs, s3
+from tests.fakes.daemon import until
 from tests.fakes.s3_sink import sink
 
 Store = Callable[[float], bool]
@@ -209,6 +210,16 @@ class TestPace:
         with pytest.raises(Stopped):
             pace.begin()
 
+    def test_who_tries_again_need_not_queue_behind_who_has_not_begun(self) -> None:
+        """Else 256 threads would give up on a store that takes a few a second: each would come again but once a minute."""
+        pace = Pace(SystemClock(), 2)
+        with ThreadPoolExecutor(1) as pool:
+            with pace._door:
+                waiting = pool.submit(pace.begin)
+                pace.end(pace.begin(again=True))
+                assert not waiting.done()
+            pace.end(waiting.result(timeout=10))
+
     def test_halving_is_told_at_debug_level_once(self, caplog: pytest.LogCaptureFixture) -> None:
         pace = Pace(SystemClock(), 64)
         with caplog.at_level(logging.DEBUG, "syncd.pace"):
@@ -246,6 +257,28 @@ class TestRetry:
     def test_it_gives_up_in_time(self) -> None:
         with pytest.raises(TargetError, match="gave up after"):
             self.call(retry_for=60, refused_for=61)
+
+    def test_who_waited_while_another_gave_up_waits_no_longer(self) -> None:
+        """Else a store that answers nothing, asked one request at a time, would keep a Run for a minute times its threads."""
+        clock, names = Watch(), [f"put-{n}" for n in range(8)]
+        asking: set[str] = set()
+        retry = Retry(clock, retry_for=60, exhausted=TargetError, pace=Pace(clock, 1))
+
+        def attempt() -> None:
+            until(lambda: asking == set(names))
+            clock.wait(61)
+            raise TransientError("it did not answer in time")
+
+        def ask(name: str) -> None:
+            asking.add(name)
+            with pytest.raises(TargetError, match="it did not answer in time"):
+                retry.call(attempt)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(ask, names))
+        assert retry.requests <= 2, "one more may have come just then"
+        assert retry.failed.tries == retry.requests
+        assert retry.call(lambda: "well again") == "well again"
 
 
 class TestRamp:
