@@ -11,14 +11,14 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import NamedTuple, TypeGuard, cast
 
 import orjson
 
 from syncd.clock import Clock, format_time, parse_time
-from syncd.errors import SourceError
+from syncd.errors import SourceError, TaskError
 from syncd.model import Collection, Counts, Revision, Task
 from syncd.reconcile import Range
 from syncd.sources.base import Who
@@ -214,16 +214,21 @@ class Api:
     def bodies(self, project: str, filters: Sequence[Filter], size: int, last: int = 0) -> Page:
         """The next whole bodies with id > last. TaskError when the server keeps failing on them, or they are too heavy together."""
         page = self._page(project, filters, size, _BODIES, last=last, brittle=True, limit=HEAVIEST_PAGE if size > 1 else None)
+        weight = page.size
         for task in page.tasks:
             if task.get("draft_exists") is True:
-                task["drafts"] = self._drafts(task)
+                weight += self._add_drafts(task)
+            if weight > HEAVIEST_PAGE and len(page.tasks) > 1:
+                raise TaskError(f"GET /api/tasks of project {project}: an answer of more than {HEAVIEST_PAGE} bytes with its drafts")
             check_body(task, project)
-        return page
+        return replace(page, size=weight)
 
-    def _drafts(self, task: Mapping[str, object]) -> object:
-        """Everybody's drafts of a task: a list of tasks holds those of the token's own user alone, though `draft_exists` tells of all (1.23.2)."""
+    def _add_drafts(self, task: dict[str, object]) -> int:
+        """Give a task everybody's drafts, and tell their bytes: a list of tasks holds those of the token's own user alone."""
         answer = self._http.get(f"/api/tasks/{task['id']}/drafts", absent=True, brittle=True)
-        return answer.body if answer.status == HTTPStatus.OK else task["drafts"]  # not found: the task is gone since, and soon missed
+        if answer.status == HTTPStatus.OK:  # not found: the task is gone since, and soon missed
+            task["drafts"] = answer.body
+        return answer.size
 
     def rows(self, project: str, filters: Sequence[Filter], size: int, last: int = 0) -> tuple[Page, list[Row]]:
         """The next rows of a flat listing with id > last."""
