@@ -190,6 +190,18 @@ def right(server: Server, done: Sequence[Restored], tasks: Sequence[Task]) -> No
 TASKS = [task(number) for number in range(1, 23)]
 
 
+def test_drafts_by_several_people_come_back_and_what_people_draft_meanwhile_stays(work: Path) -> None:
+    people, server = ("ann@example.com", "bob@example.com"), Server()
+    body = task(2, drafts=[{"id": 7 + n, "user": user, "result": [{"x": n}], "annotation": None} for n, user in enumerate(people)])
+    (done,) = restore(server, work, files([body]))
+    assert done.failed == []
+    ((made,),) = server.tasks.values()
+    assert [(draft["import_id"], draft["result"]) for draft in made["drafts"]] == [(7, [{"x": 0}]), (8, [{"x": 1}])]
+    made["drafts"] += [{"id": 9000 + n, "user": user, "result": [], "import_id": None, "annotation": None} for n, user in enumerate(people)]
+    restore(server, work, files([body]))
+    assert [draft["import_id"] for draft in made["drafts"]] == [7, 8, None, None]
+
+
 def test_everything_comes_back_once_in_order_and_a_second_try_does_nothing(work: Path) -> None:
     server = Server()
     right(server, restore(server, work, files(TASKS)), TASKS)
