@@ -187,6 +187,30 @@ def test_what_stands_elsewhere_is_not_forgotten_however_many_runs_failed_since(f
     assert rig.tasks() == rig.expected(source.expected().items())
 
 
+def test_a_file_of_somebody_else_that_appears_meanwhile_is_replaced_and_told(rig: Rig, source: MemorySource) -> None:
+    killed(rig, source)
+    with closing(rig.open_target()) as target:
+        target.put("1/299.json", b"foreign")
+    rig.run()
+    assert whole(rig, source)
+    assert 1 == [line["key"] for line in rig.feeds() if line["op"] == "put"].count("1/299.json")
+
+
+def test_a_sync_that_took_the_place_meanwhile_is_refused_and_taken_over_from(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
+    killed(rig, source)
+    other = Rig(source, rig.open_target, tmp_path / "another state", rig.clock)
+    assert 11 == other.run().exit_code
+    assert Status.OK is other.run(take_over=True).status
+    source.now += SECOND
+    source.put("1", "6", {"id": 6, "edited": True})
+    source.put("1", "290", {"id": 290, "edited": True})
+    del source.world["1"].tasks["280"]
+    assert 1 == other.run().trashed
+    assert 11 == rig.run().exit_code
+    assert Status.OK is rig.run(take_over=True).status
+    assert rig.tasks() == rig.expected(source.expected().items())
+
+
 def test_a_long_outage_begins_nothing_anew(rig: Rig, source: MemorySource, calls: list[str]) -> None:
     standing = killed(rig, source)
     with closing(sqlite.open(rig.state)) as checkpoint:
