@@ -119,7 +119,7 @@ class Snapshots:
             raise SourceError(f"POST {self._exports}: made no snapshot of {size} tasks, but one {made.get('status')} with {made.get('counters')}")
         # closed whatever happens: it keeps its turn, and the next request would wait for it
         with TemporaryFile() as file, closing(self._http.download(f"{self._url}{path}/download", authorized=True)) as parts:
-            file.writelines(parts)
+            file.writelines(_limited(parts))
             file.seek(0)
             for piece in pieces(file, lines_only=False):
                 snapshot.add(piece.data)
@@ -199,6 +199,16 @@ class _Snapshot:
         body.pop("allow_skip", None)
         labeled = api.integer(body, "total_annotations") >= self._overlap
         return {"file_upload": None, "storage_filename": None, **body, "overlap": self._overlap, "is_labeled": labeled}
+
+
+def _limited(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Raises SourceError when there is far more than was expected: a disk that is full would stop more than this."""
+    size = 0
+    for part in parts:
+        size += len(part)
+        if size > 4 * HEAVIEST:
+            raise SourceError(f"a snapshot is heavier than {4 * HEAVIEST} bytes")
+        yield part
 
 
 def _object(data: bytes) -> dict[str, object]:

@@ -283,6 +283,17 @@ def test_a_disk_that_is_full_is_no_reason_to_fail(
     assert nothing_left(studio)
 
 
+def test_a_snapshot_far_heavier_than_its_first_tasks_let_expect_fills_no_disk(
+    studio: ExportingStandIn, cats: Project, follow: Callable[..., Follower], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "HEAVIEST", 100_000)
+    cats.edit(sorted(cats.stored)[53], data={"text": "x" * 500_000})
+    follower = follow(cats)
+    follower.run()
+    assert (studio.snapshots(), nothing_left(studio)) == (1, True)
+    assert as_by_list(cats, follow, follower)
+
+
 def test_a_snapshot_of_the_whole_project_is_not_downloaded(studio: ExportingStandIn, cats: Project, follow: Callable[..., Follower]) -> None:
     overlook_views(studio)
     follow(cats).run()
