@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from syncd.clock import SystemClock
-from syncd.errors import Stopped, TargetError, TransientError
+from syncd.errors import AccessError, Stopped, SyncdError, TargetError, TaskError, TransientError
 from syncd.pace import Limit, Pace, Ramp
 from syncd.retry import Retry
 from syncd.targets import gcs, s3
@@ -257,6 +257,19 @@ class TestRetry:
     def test_it_gives_up_in_time(self) -> None:
         with pytest.raises(TargetError, match="gave up after"):
             self.call(retry_for=60, refused_for=61)
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), Stopped(), ZeroDivisionError(), TaskError("too long"), AccessError("refused")])
+    def test_whatever_an_attempt_raises_its_permit_comes_back(self, error: BaseException) -> None:
+        retry = Retry(Watch(), retry_for=60, exhausted=TargetError, pace=Pace(Watch(), 1))
+
+        def attempt() -> None:
+            raise error
+
+        for _ in range(3):
+            with pytest.raises(type(error)):
+                retry.call(attempt)
+        assert retry.call(lambda: "well") == "well"
+        assert (retry.requests, retry.failed.tries) == (4, 3 * isinstance(error, SyncdError))
 
     def test_who_waited_while_another_gave_up_waits_no_longer(self) -> None:
         """Else a store that answers nothing, asked one request at a time, would keep a Run for a minute times its threads."""
