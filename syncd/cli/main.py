@@ -161,8 +161,8 @@ def main() -> None:
 
 def _allow_files() -> None:
     """Each Run may keep hundreds of connections; the usual 1,024 open files, 256 on a Mac, are soon used up."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
-    if resource.RLIM_INFINITY != soft < wanted:
-        with suppress(OSError, ValueError):  # a sandbox may forbid it
+    with suppress(OSError, ValueError):  # a sandbox may forbid even to ask
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+        if resource.RLIM_INFINITY != soft < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -20,7 +20,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import syncd.cli.commands  # noqa: F401 - enrols them
-from syncd.cli.main import app
+from syncd.cli.main import _allow_files, app
 from syncd.config import load, open_checkpoint
 from syncd.errors import AccessError, OwnedError, SourceError
 from syncd.run import opening
@@ -489,3 +489,11 @@ def test_it_takes_as_many_open_files_as_it_is_allowed() -> None:
         command = ["sh", "-c", f'ulimit {limits} && exec "$0" -c "$1"', sys.executable, shown]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.stdout.strip() == after, done.stderr
+
+
+def test_it_starts_where_it_may_not_ask_for_more_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_limit: int) -> tuple[int, int]:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(resource, "getrlimit", refuse)
+    _allow_files()
