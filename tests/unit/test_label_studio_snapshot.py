@@ -99,6 +99,22 @@ def test_bodies_are_those_of_the_list_in_order_and_the_list_is_hardly_asked(
     assert as_by_list(cats, follow, fast)
 
 
+@pytest.mark.parametrize("personal", [False, True])
+def test_several_lanes_and_either_token_do_as_well(personal: bool, studio: ExportingStandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    fast = follow(cats, concurrency=3, token=studio.pat if personal else studio.token)
+    assert sorted(map(int, fast.run().tasks)) == sorted(cats.stored)
+    assert (studio.snapshots(), nothing_left(studio)) == (3, True)
+    assert as_by_list(cats, follow, fast)
+
+
+def test_numbers_and_texts_are_exactly_those_of_the_list(studio: ExportingStandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    cats.edit(sorted(cats.stored)[53], data={"text": "\u2028 \U0001f600 \x00", "n": [12345678901234567, 5e-324, 0.1, 1e22, -0.0]})
+    fast = follow(cats)
+    fast.run()
+    assert studio.snapshots() == 4
+    assert as_by_list(cats, follow, fast)
+
+
 def test_the_cursor_is_older_than_every_snapshot(studio: ExportingStandIn, cats: Project, follow: Callable[..., Follower]) -> None:
     clock = TestClock(START)
     studio.clock = clock.now
