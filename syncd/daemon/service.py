@@ -180,6 +180,8 @@ class Service:
         if not self._pool.busy(sync.name):
             sync.slot = sync.next(self.clock.now())
             self._alarm(sync.name, sync.slot)
+        elif sync.slot is None and sync.running_since is None:  # called during its Run, and waits for a worker again
+            sync.slot = self.clock.now()
 
     def _begin(self) -> None:
         """Start the Runs that there is a place for."""

@@ -162,6 +162,23 @@ def test_a_sync_that_is_removed_and_comes_back_during_its_run_runs_once_at_a_tim
     assert len(gaps) >= 3
 
 
+def test_a_sync_that_was_called_during_its_run_and_waits_for_a_worker_is_late() -> None:
+    """What it was called for is not safe, however long the others keep every worker."""
+    world = Motion(config({"cats": {"every": HOUR}}, workers=1), duration=lambda name: 5.0 if name == "cats" else 5 * HOUR)
+    world.every(2.0, world.service.tick)
+    world.go(2)
+    world.service.take(config({name: {"every": HOUR} for name in ("cats", "long", "longer")}, workers=1))
+    world.go(1)
+    world.service.wake("cats")
+    world.go(600)
+    cats = world.view("cats")
+    assert (len(world.of("cats")), world.service.queue()) == (1, (1, 2))
+    assert cats.slot is not None, "or the page says that it has no schedule"
+    assert (cats.lag(world.clock.now()) or 0) > 500
+    world.go(6 * HOUR)
+    assert len(world.of("cats")) >= 2
+
+
 @pytest.mark.parametrize("during", [False, True], ids=["after its Run", "during its Run"])
 def test_a_changed_sync_whose_run_failed_is_tried_at_once(during: bool) -> None:
     """Whoever mends a token does not wait a day."""
