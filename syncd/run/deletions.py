@@ -21,6 +21,8 @@ from syncd.run.place import Place
 from syncd.run.writer import Writer
 from syncd.scratch import chunks
 
+_READ = 1 << 18  # bytes: many files are read at a time
+
 
 def with_files(known: Known, missing: Sequence[str]) -> tuple[list[str], list[str]]:
     """The missing ids that have a file to lose; and the others: they failed before they had one, or it is kept, and their failure is over."""
@@ -82,27 +84,29 @@ class Remover:
         keys = [self._layout.task(project, entry.task) for entry in entries]
         kept: list[bytes | None] = [None] * len(entries)
         if self._job.rules.on_delete == "trash":
-            kept = self._writer.map(partial(self._keep, project), [(entry.task, entry.digest, key) for entry, key in zip(entries, keys, strict=True)])
+            files = [(entry.task, entry.digest, entry.size, key) for entry, key in zip(entries, keys, strict=True)]
+            kept = self._writer.map(partial(self._keep, project), files)
         self._job.target.delete(keys)
         self._job.target.flush()
         return [(e._replace(digest=found or e.digest), Op.TRASH if found else Op.DELETE) for e, found in zip(entries, kept, strict=True)]
 
-    def _keep(self, project: str, what: tuple[str | None, bytes, str]) -> bytes | None:
-        """Bring the file of a task (None: the settings) into the trash, and tell its digest. It is read for that: file or Entry may be spoilt, and
-        what is told by another digest than its own looks damaged. None: the file is not there any more, and no killed Run brought it into the trash.
+    def _keep(self, project: str, what: tuple[str | None, bytes, int, str]) -> bytes | None:
+        """Bring the file of a task (None: the settings) into the trash, and tell its digest. A small one is read for that: file or Entry may be
+        spoilt, and what is told by another digest than its own looks damaged. None: the file is not there any more, and no killed Run brought it
+        into the trash.
         """
-        (task, digest, key), target, now = what, self._job.target, self._job.clock.now()
-        if (data := target.get(key)) is not None:
+        (task, digest, size, key), target, now = what, self._job.target, self._job.clock.now()
+        if size <= _READ and (data := target.get(key)) is not None:
             digest = encode.digest(data)
         trash = self._layout.trash(project, task, digest, now)
-        return digest if (data is not None and target.copy(key, trash)) or target.get(trash) is not None else None
+        return digest if target.copy(key, trash) or target.get(trash) is not None else None
 
     def drop(self, project: str, settings: bytes) -> None:
         """Forget a Collection that is gone and has no task left; its settings go the way of its tasks."""
         key, now = self._layout.settings(project), self._job.clock.now()
         if settings and self._job.rules.on_delete != "keep":
             self._place.claim()
-            found = self._keep(project, (None, settings, key)) if self._job.rules.on_delete == "trash" else None
+            found = self._keep(project, (None, settings, 0, key)) if self._job.rules.on_delete == "trash" else None
             self._job.target.delete([key])
             self._job.target.flush()
             event = Event(Op.TRASH if found else Op.DELETE, Why.DELETED, project, None, found or settings, 0, now)
