@@ -149,7 +149,9 @@ def _restored(home: Home, sync: str, *words: str) -> World:
     folder = home.folder / "again"
     shutil.rmtree(folder, ignore_errors=True)
     code, lines, stderr = home.run("restore", sync, "--to-folder", str(folder), *words)
-    failed = [each for line in lines for each in line["failed"] if each["task"] is not None or not words]  # earlier settings are kept by no rule
+    # Earlier settings are kept by no rule. Of a put whose answer was lost the feed tells when it was seen, not what stood there before: who had the
+    # task at that time misses it below.
+    failed = [each for line in lines for each in line["failed"] if not words or (each["task"] and "feed doesn't tell" not in each["error"])]
     if failed or code not in ({0, 3} if words else {0}):
         raise Violation(f"{home.name} {sync}: not restored {words}: {lines} {stderr}")
     found: World = {}
