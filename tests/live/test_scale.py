@@ -101,6 +101,8 @@ def shifted(request: Request, project: int, shift: int, since: str) -> Request:
 def plain(answer: httpx.Response, url: str, shift: int, project: int) -> Any:
     tasks = list(range(shift, shift + COUNT + 3))
     value = answer.json()
+    if isinstance(value, list):  # the drafts of a task
+        value = {"tasks": [{"drafts": value}]}
     if value.get("results"):
         value = next(row for row in value["results"] if row["id"] == project)
     if "label_config" in value:
