@@ -105,6 +105,7 @@ def plain(answer: httpx.Response, url: str, shift: int, project: int) -> Any:
         value = {"tasks": [{"drafts": value}]}
     if value.get("results"):
         value = next(row for row in value["results"] if row["id"] == project)
+        del value["id"]  # a task may be called by the same number
     if "label_config" in value:
         value = {name: part for name, part in value.items() if name.endswith("_number") or name == "label_config"}
     for task in value.get("tasks", ()):
