@@ -1,7 +1,7 @@
 """Really connect to every Source and Target, and say what is found and what to do.
 
 Refuses to write where another syncd may own the place (I6), where no Sync will or where something is wrong already, and to leave its own probe files
-behind. Rules:
+behind; those of one that was killed go with the next. Rules:
 - An error ends what is said of that one part; the others are looked at all the same.
 - Nobody waits long: a request is tried again for a few seconds only, whatever `retry_for` says.
 """

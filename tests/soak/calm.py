@@ -46,6 +46,9 @@ def check_mortal(mortal: Mortal, studio: Studio, moments: Moments, chance: Rando
     if harmed or mortal.spoilt:
         _mend(mortal, chance)
     _verified(home)
+    code, _, stderr = home.run("doctor")  # it takes away the probe files of one that was killed
+    if code:
+        raise Violation(f"{home.name}: the doctor finds something wrong: {stderr}")
     _, idle, _ = home.run("sync")
     for report in idle:
         if (report["status"], report["written"], report["trashed"], report["failed"], report["target_requests"]) != ("ok", 0, 0, [], 0):
