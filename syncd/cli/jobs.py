@@ -10,7 +10,7 @@ import typer
 
 from syncd.cli.main import INTERRUPTED, Call
 from syncd.cli.output import log
-from syncd.clock import SECOND, Clock, SystemClock, parse_time
+from syncd.clock import SECOND, Clock, SystemClock, format_time, parse_time
 from syncd.config import Config, load, open_checkpoint
 from syncd.config.rules import suggest
 from syncd.errors import CheckpointError, SyncdError
@@ -51,8 +51,8 @@ def for_each(call: Call, wanted: Sequence[str] | None, act: Callable[[Job], int]
 def moment(option: str, text: str, clock: Clock, *others: str) -> int:
     """Microseconds of a time, or of a duration back from now. others: what else the option could have been."""
     with suppress(ValueError, OverflowError):
-        return clock.now() - int(parse_duration(text) * SECOND)
+        return max(0, clock.now() - int(parse_duration(text) * SECOND))
     with suppress(ValueError, OverflowError):
-        return parse_time(text)
+        return parse_time(format_time(max(0, parse_time(text))))  # of the year 10000 an offset makes what no text can say
     means = ", ".join(["neither a time like 2026-11-20T12:00:00Z", "nor a duration back like 2h or 30d", *others])
     raise typer.BadParameter(f"{option}={text}: {means}")

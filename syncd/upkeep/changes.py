@@ -17,7 +17,7 @@ New fields may be added; none is renamed. To go on where one stopped, remember t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import date, timedelta
 from io import BytesIO
 
@@ -75,8 +75,9 @@ def _feeds(target: Target, clock: Clock, first: str) -> Iterator[str]:
 
 def _lines(target: Target, key: str) -> Iterator[Line]:
     for number, line in enumerate(BytesIO(target.get(key) or b""), 1):
-        try:
-            fields: Line = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise TargetError(f"{target.place}/{key}: line {number} is no JSON: somebody else wrote there") from error
+        fields: object = None
+        with suppress(orjson.JSONDecodeError):
+            fields = orjson.loads(line)
+        if not isinstance(fields, dict):
+            raise TargetError(f"{target.place}/{key}: line {number} is no JSON object: somebody else wrote there")
         yield fields

@@ -161,9 +161,10 @@ def test_the_first_run_of_all_is_told_although_it_was_killed_the_day_before(rig:
     assert 2 == len({line["run_id"] for line in lines})
 
 
-def test_a_feed_that_somebody_spoilt_is_named(rig: Rig, target: Target, tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", [b"no json", b"[1]", b"null"])
+def test_a_feed_that_somebody_spoilt_is_named(rig: Rig, target: Target, tmp_path: Path, line: bytes) -> None:
     run = rig.feeds()[0]["run_id"]
-    (tmp_path / "backup" / keys.feed(run)).write_bytes(b"no json\n")
+    (tmp_path / "backup" / keys.feed(run)).write_bytes(line + b"\n")
     with pytest.raises(TargetError, match=rf"{run}.ndjson: line 1"):
         list(changes(target, rig.clock))
 

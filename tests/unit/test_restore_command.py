@@ -163,6 +163,7 @@ def test_a_folder_that_can_not_be_written_keeps_nothing_of_syncd(desk: Desk) -> 
         ["--to-label-studio", "http://x", "--token-file", "token", "--map", "missing"],
         ["--to-folder", "out", "--at", "yesterday"],
         ["--to-folder", "out", "--at", "99999999d"],
+        ["--to-folder", "out", "--at", "9999-12-31T23:59:59-23:00"],
         ["--to-folder", "out", "--at", "2h", "--trashed"],
     ],
     ids=" ".join,
@@ -186,6 +187,7 @@ def test_mistakes_of_usage_touch_nothing(desk: Desk, words: Sequence[str]) -> No
         (["--to-folder", "out", "--project", "Dogs"], "no project Dogs there; there are: 12 (Project 12)"),
         (["--to-folder", "out", "--trashed"], "no task in the trash"),
         (["--to-folder", "out", "--at", "2020-01-01"], "no task there at 2020-01-01T00:00:00.000000Z"),
+        (["--to-folder", "out", "--at", "0001-01-01T00:00:00+23:00"], "no task there at 1970-01-01T00:00:00.000000Z"),
     ],
 )
 def test_what_can_not_be_done_is_said_in_one_line(desk: Desk, words: Sequence[str], said: str) -> None:
