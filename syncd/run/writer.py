@@ -2,7 +2,7 @@
 
 Refuses to decide: each Step says what to do. Rules: a page is recorded only when its files are durable (I1), in one transaction, in the order
 the pages were read, so that a recorded position never passes an unwritten task (I2). After the first error that stops the Run nothing new is
-begun, what is already durable is still recorded, and no position or note is.
+begun, what is already durable is still recorded, and no position, note or end of a failure is.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ class Writer:
         commit = Commit(
             entries=[o.entry for o in outcomes if o.entry is not None],
             failed=failed,
-            cleared=page.cleared,
+            cleared=page.cleared if whole else (),
             events=[event for o in outcomes if o.entry is not None for event in self._events(page.project, o, now)],
             notes=page.notes if whole and not failed else {},
             state=page.state if whole else None,

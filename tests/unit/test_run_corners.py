@@ -197,6 +197,24 @@ def test_a_failing_task_whose_file_is_kept_holds_nothing_once_it_is_gone(rig: Ri
     assert "1/2.json" in rig.files()
 
 
+def test_a_failure_outlasts_a_run_that_could_not_put_its_task(rig: Rig, source: MemorySource, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the failure tells of an edit that has no date: forgotten before the put, it would be missed."""
+    source.add("1", 100)
+    source.page = 100
+    rig.run()
+    for task, found in source.world["1"].tasks.items():
+        source.put("1", task, {"id": int(task), "edited": True}, silent=True)
+        found.poison = "unreadable"
+    assert Status.PARTIAL is rig.run(Kind.FULL).status
+    for found in source.world["1"].tasks.values():
+        found.poison = ""
+    with monkeypatch.context() as broken:
+        broken.setattr(local.LocalTarget, "put", lambda *_: (_ for _ in ()).throw(TargetError("full")))
+        assert Status.FAILED is rig.run().status
+    assert Status.OK is rig.run().status
+    assert same(rig, source)
+
+
 def test_a_clock_that_was_set_back_does_not_stop_drafts(rig: Rig, source: MemorySource, monkeypatch: pytest.MonkeyPatch) -> None:
     source.add("1", 1)
     rig.run()
