@@ -21,7 +21,7 @@ from syncd import encode
 from syncd.checkpoint.base import Commit, Lease
 from syncd.errors import GuardTripped
 from syncd.model import Collection, Entry, Event, Failure, Kind, Op, Report, Why
-from syncd.plan import Missing, plan_id
+from syncd.plan import Missing, plan_id, tripped
 from syncd.run import run_sync
 from syncd.run.job import Job, OnProgress
 from syncd.run.place import Place
@@ -172,13 +172,12 @@ class _Mending:
 
     def _may_go(self, orphans: Mapping[str, Sequence[VerifyLine]]) -> bool:
         """The Guard, for orphans: a Checkpoint that lost its Entries must not empty a place."""
-        rules, size = self._job.rules.max_delete, self._job.checkpoint.size
-        allowed = {project: max(rules.at_least, int(rules.fraction * size(self._job.name, project))) for project in orphans}
-        over = [f"{len(lines)} files of Collection {p} are orphaned, more than the {allowed[p]} that max_delete allows"
-                for p, lines in orphans.items() if len(lines) > allowed[p]]  # fmt: skip
-        this = plan_id(f"{self._job.name} orphans", [Missing(p, tuple(line.key for line in lines), 0) for p, lines in orphans.items()])
+        rules, name = self._job.rules.max_delete, self._job.name
+        missing = [Missing(p, tuple(line.key for line in some), self._job.checkpoint.size(name, p) + len(some)) for p, some in orphans.items()]
+        over = [reason for part in missing if (reason := tripped(part, rules.fraction, rules.at_least))]
+        this = plan_id(f"{name} orphans", missing)
         if over and self._confirmed != this:
-            self.guard = GuardTripped("; ".join(over), this)
+            self.guard = GuardTripped(f"orphaned files: {'; '.join(over)}", this)
         return self.guard is None
 
 

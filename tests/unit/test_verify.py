@@ -273,7 +273,7 @@ class TestMended:
         desk.path("1/5.json").unlink()
         done = desk.repair(desk.verify())
         assert done.guard is not None
-        assert "21 files of Collection 1 are orphaned, more than the 20 that max_delete allows" in str(done.guard)
+        assert "orphaned files: 21 of 81 tasks of Collection 1 are gone, more than the 20 that max_delete allows" in str(done.guard)
         assert (0, 1) == (done.trashed, done.report.healed)
         assert 0 == desk.repair(desk.verify(), "another plan").trashed
         assert 21 == desk.repair(desk.verify(), done.guard.plan_id).trashed
@@ -313,7 +313,10 @@ class TestMended:
         done = desk.repair(desk.verify())
         assert (0, orphans) == (done.trashed, {line.key for line in done.left})
         del source.world["3"]
-        assert 2 == desk.repair(desk.verify()).trashed
+        done = desk.repair(desk.verify())
+        assert (0, "all 2 tasks of Collection 3 are gone") == (done.trashed, str(done.guard).partition(": ")[2])  # few as they are
+        assert done.guard is not None
+        assert 2 == desk.repair(desk.verify(), done.guard.plan_id).trashed
 
     def test_what_is_not_syncds_is_never_touched(self, desk: Desk) -> None:
         desk.path("1/notes.txt").write_bytes(b"mine")
