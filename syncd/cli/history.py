@@ -111,14 +111,14 @@ def run_prune(call: Call, syncs: Sequence[str] | None, *, dry_run: bool) -> int:
         counts: Counter[str] = Counter()
         with closing(Listing(job, "")) as listing:
             for some in chunks(outlived(job, listing.keys)):
+                if not dry_run:
+                    job.target.delete(some)
                 for key in some:
                     counts["history" if "/_history/" in key else "trash"] += 1
                     if call.json:
                         call.object({"sync": job.name, "key": key})
                     elif dry_run:
                         say(f"  {paint('-', '-')} {clean(key)}")
-                if not dry_run:
-                    job.target.delete(some)
         if not call.json:
             done = "would go" if dry_run else "gone"
             say(f"{job.name}: {counts['trash']:,} from the trash, {counts['history']:,} from the history {done}")

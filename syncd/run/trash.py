@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from syncd.clock import SECOND, format_date
+from syncd.keys import shown
 from syncd.run.history import surplus
 from syncd.run.job import Job
 
@@ -35,7 +36,7 @@ def list_trash(job: Job) -> Iterator[TrashItem]:
             found = job.layout.named(stat.key)
             if found is not None and found.where == "trash":
                 days = format_date(found.at), format_date(found.at + _retention(job))
-                yield TrashItem(found.project, "_project" if found.task is None else found.task, stat.key, stat.size, *days)
+                yield TrashItem(found.project, "_project" if found.task is None else shown(found.task), stat.key, stat.size, *days)
 
 
 def outlived(job: Job, listed: Callable[[], Iterable[str]]) -> Iterator[str]:

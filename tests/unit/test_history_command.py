@@ -21,7 +21,7 @@ from syncd import encode
 from syncd.cli.main import app
 from syncd.config import load, open_checkpoint
 from syncd.config.shape import History
-from syncd.errors import ConfigError
+from syncd.errors import ConfigError, TargetError
 from syncd.keys import SIDE, Layout, Named, decode
 from syncd.keys import encode as part
 from syncd.targets import local
@@ -309,6 +309,10 @@ def aged(desk: Desk, days: int) -> None:
         path.rename(path.with_name(time.strftime("%Y-%m-%d", time.gmtime(time.time() - days * 86400))))
 
 
+def refuse(*_: object) -> None:
+    raise TargetError("nothing can be deleted there")
+
+
 def test_prune_shows_and_removes_what_no_rule_keeps(desk: Desk) -> None:
     for version in range(4):
         desk.edit(version)
@@ -324,6 +328,10 @@ def test_prune_shows_and_removes_what_no_rule_keeps(desk: Desk) -> None:
     assert ["cats: 1 from the trash, 1 from the history would go"] == lines[-1:]
     assert [f"  - {before[0].relative_to(desk.folder / 'backup')}"] == lines[1:2]
     assert desk.versions() == before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local.LocalTarget, "delete", refuse)
+        failed = desk.type("prune", "--json")
+    assert (failed.exit_code, failed.stdout) == (1, "")  # nothing is told to be gone
     pruned = desk.objects("prune", "cats")
     assert ["b/_trash", "a/_history/7"] == [each["key"].rsplit("/", 2 if "_trash" in each["key"] else 1)[0] for each in pruned]
     assert desk.versions() == before[1:]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import orjson
 import pytest
 
+from syncd.checkpoint import sqlite
 from syncd.clock import parse_time
 from syncd.keys import SIDE, Layout, Named, is_side, shown
 from syncd.model import Kind, Status
+from syncd.run.trash import list_trash
 from syncd.targets import local
 from tests.fakes.memory import SECOND, MemorySource
 from tests.fakes.rig import Rig, TestClock
@@ -60,6 +63,8 @@ def test_side_files_trip_no_guard_and_go_to_the_trash_with_their_task(rig: Rig, 
     files = rig.files()
     assert not [key for key in files if key.startswith("1/row1/") or key.endswith(".png")]
     assert FRAMES in [data for key, data in files.items() if "/_trash/" in key]
+    with closing(sqlite.open(rig.state, read_only=True)) as checkpoint, closing(rig.open_target()) as target:
+        assert {"row1", "row1/frames-l1.ndjson"} < {item.task for item in list_trash(rig.job(checkpoint, target))}
 
 
 def test_few_tasks_with_many_side_files_are_still_never_all_deleted_unasked(rig: Rig, source: MemorySource) -> None:
