@@ -102,8 +102,9 @@ class LabelStudio:
         self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True
     ) -> Iterator[Batch]:
         config, shortcut = self._config, None
-        if config.bulk == "auto" and not config.labeled_only and (position is not None or not known.last_id()):
-            shortcut = Snapshots(self._api, self._http, config.url, collection.id, self._clock, config.timeout).after
+        if config.bulk == "auto" and not config.labeled_only and since is None:
+            first = position is not None or not known.last_id()
+            shortcut = Snapshots(self._api, self._http, config.url, collection.id, self._clock, config.timeout, making=first).after
         reading = Reading(self._api, collection.id, known, self._pool, config.concurrency, shortcut)
         return reading.full(position) if since is None else reading.incremental(since, drafts=drafts)
 

@@ -7,7 +7,7 @@ each is of a range of ids, small enough for any time-out, chosen by a view that 
   tells otherwise (drafts; an import storage; an overlap of their own; another number of parts than it holds) are odd, and left to the list.
 - A snapshot is believed if it holds as many tasks as the range counts, and a few of each kind are what the list hands over (I4).
 - It is a shortcut, never a reason to fail: whatever is wrong, late or not worth it ends it, and the list goes on from there.
-- Snapshots and views are removed at once; those of a process that died, by the next first pass over the project an hour later.
+- Snapshots and views are removed at once; those that took too long, and those of a process that died, by the next full Run an hour later.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Portion(NamedTuple):
 class Snapshots:
     """Those of one pass over one project."""
 
-    def __init__(self, source: api.Api, http: Http, url: str, project: str, clock: Clock, timeout: float) -> None:
-        """timeout: seconds that making one may take."""
-        self._api, self._http, self._project, self._clock, self._timeout = source, http, project, clock, timeout
+    def __init__(self, source: api.Api, http: Http, url: str, project: str, clock: Clock, timeout: float, *, making: bool) -> None:
+        """timeout: seconds that making one may take; making: else they are only taken away."""
+        self._api, self._http, self._project, self._clock, self._timeout, self._making = source, http, project, clock, timeout, making
         self._url, self._exports = url, f"/api/projects/{project}/exports/"
 
     def after(self, last: int) -> Iterator[Portion]:
@@ -77,11 +77,13 @@ class Snapshots:
     def _next(self, last: int, file: IO[bytes]) -> _Snapshot | None:
         """The tasks that follow, set aside in `file`; None where the list does as well. Raises SyncdError or OSError for whatever is wrong."""
         first = self._api.bodies(self._project, (), SAMPLE, last)
-        size = min(first.counts.tasks, LARGEST, HEAVIEST * len(first.tasks) // max(first.size, 1))
-        if size < SMALLEST or first.asked_at is None:
+        if first.counts.tasks < SMALLEST or first.asked_at is None:
             return None
         abandoned = TITLE + format_time(first.asked_at - ABANDONED)
         self._remove(lambda title, _status: title < abandoned)
+        size = min(first.counts.tasks, LARGEST, HEAVIEST * len(first.tasks) // max(first.size, 1))
+        if size < SMALLEST or not self._making:
+            return None
         high = self._api.nth(self._project, last, size)
         span, overlap = api.between(last + 1, high), api.integer(first.tasks[0], "overlap")
         snapshot = _Snapshot(file, self._project, overlap, self._odd(span, overlap, int(size * ODD)))
