@@ -13,6 +13,7 @@ from typing import Protocol
 from syncd.errors import Stopped
 
 SECOND = 1_000_000  # microseconds
+DAY = 86_400 * SECOND
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_PLAIN = _EPOCH.replace(tzinfo=None)

@@ -12,6 +12,7 @@ from functools import partial
 
 from syncd import encode
 from syncd.checkpoint.base import Commit, Lease
+from syncd.clock import DAY
 from syncd.errors import GuardTripped
 from syncd.known import Known
 from syncd.model import Collection, Entry, Event, Gone, Op, Report, Why
@@ -98,8 +99,8 @@ class Remover:
         (task, digest, size, key), target, now = what, self._job.target, self._job.clock.now()
         if size <= _READ and (data := target.get(key)) is not None:
             digest = encode.digest(data)
-        trash = self._layout.trash(project, task, digest, now)
-        return digest if target.copy(key, trash) or target.get(trash) is not None else None
+        today, before = (self._layout.trash(project, task, digest, at) for at in (now, now - DAY))  # it may have been killed before midnight
+        return digest if target.copy(key, today) or any(target.get(trash) is not None for trash in (today, before)) else None
 
     def drop(self, project: str, settings: bytes) -> None:
         """Forget a Collection that is gone and has no task left; its settings go the way of its tasks."""

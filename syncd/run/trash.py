@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from syncd.clock import SECOND, format_date
+from syncd.clock import DAY, SECOND, format_date
 from syncd.keys import shown
 from syncd.run.history import surplus
 from syncd.run.job import Job
-
-_DAY = 86400 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +47,10 @@ def outlived(job: Job, listed: Callable[[], Iterable[str]]) -> Iterator[str]:
 
 def _expired(job: Job, listed: Iterable[str]) -> Iterator[str]:
     retention = _retention(job)
-    over = job.clock.now() - (retention + _DAY if retention else 0)  # a key tells only the day
+    over = job.clock.now() - (retention + DAY if retention else 0)  # a key tells only the day
     return (key for key in listed if (found := job.layout.named(key)) is not None and found.where == "trash" and found.at <= over)
 
 
 def _retention(job: Job) -> int:
     """Microseconds; begun days count whole: never too early."""
-    return -(-int(job.rules.trash_retention * SECOND) // _DAY) * _DAY
+    return -(-int(job.rules.trash_retention * SECOND) // DAY) * DAY

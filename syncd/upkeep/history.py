@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 
 from syncd import encode, keys
-from syncd.clock import SECOND
+from syncd.clock import DAY
 from syncd.errors import TaskError
 from syncd.keys import Layout
 from syncd.targets.base import Target, Version, Versioned
 
-_DAY = 86400 * SECOND
 _PARTS = {"annotations": "annotation", "predictions": "prediction", "drafts": "draft", "labels": "label"}
 _INNER = ("projects", "experiments")  # Labelbox: labels stand somewhere in these
 # what moves with an annotation
@@ -159,4 +158,4 @@ def _places(target: Target, layout: Layout, project: str, task: str) -> Iterator
     for page in chain(target.list(layout.histories(project, task)), target.list(f"{layout.folder(project)}_trash/")):
         for stat in page:
             if (found := layout.named(stat.key)) is not None and found.where and found.home == layout.task(project, task):
-                yield found.at + (_DAY if found.where == "trash" else 0), found.where, stat.key
+                yield found.at + (DAY if found.where == "trash" else 0), found.where, stat.key

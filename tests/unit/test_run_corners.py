@@ -133,14 +133,16 @@ def test_a_named_collection_that_is_no_longer_shown_and_not_gone_is_a_failure(
     assert "2/1.json" in rig.files()
 
 
+@pytest.mark.parametrize("days", [0, 1])
 @pytest.mark.parametrize("k", range(1, 12))
-def test_a_deletion_cut_short_is_told_as_what_it_became(k: int, rig: Rig, source: MemorySource) -> None:
+def test_a_deletion_cut_short_is_told_as_what_it_became(k: int, days: int, rig: Rig, source: MemorySource) -> None:
     source.add("1", 5)
     rig.run()
     del source.world["1"].tasks["3"]
     reports: list[Any] = []
     with suppress(Died):
         reports.append(rig.run(life=Life(k, after=True)))
+    rig.clock.micros += days * DAY
     reports.append(rig.run())
     assert sum(report.deleted for report in reports) == 0
     assert {"trash"} == {line["op"] for line in rig.feeds() if line["task"] == "3" and line["op"] != "put"}
