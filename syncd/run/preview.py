@@ -74,7 +74,7 @@ def _collection(job: Job, expected: Outlook, state: CollectionState) -> Generato
     failing = known.failing()
     for reading in readings(expected.kind_of(state), state, int(job.rules.overlap * SECOND)):
         listing = Listing(job, job.layout.folder(collection.id)) if listed(job, state, reading) else None
-        for batch in job.source.changes(collection, reading.since, known, position=reading.position):
+        for batch in job.source.changes(collection, reading.since, known, position=reading.position, plan=True):
             steps, failed = assess(job.layout, collection.id, batch.tasks, known, listing, unsure=expected.unsure, failing=failing)
             with ThreadPoolExecutor(job.target.concurrency) as pool:
                 yield from filter(None, pool.map(partial(_step, job), steps))

@@ -65,14 +65,15 @@ class Source(Protocol):
         ...
 
     def changes(
-        self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True
+        self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True, plan: bool = False
     ) -> Iterator[Batch]:
         """Stream the tasks whose Revision the Checkpoint does not hold and that changed at or after `since` (microseconds, Source's time), and
         what else is found to be missed (section 4 of the design); None reads every body from `position` on.
 
         A task may come although nothing changed; it is skipped by its digest. A full reading from the beginning, and each incremental one,
         yields in `missing` every id the Checkpoint holds and the Source no longer has, as far as it can know; one resumed at a position yields none.
-        The order of tasks is the Source's. `drafts`: also look at what can only be listed, not dated.
+        The order of tasks is the Source's. `drafts`: also look at what can only be listed, not dated. `plan`: nobody will record it, and not even for
+        a moment may anything be written to the Source.
         """
         ...
 

@@ -108,10 +108,10 @@ class Source:
         return [Collection(name, shown(name)) for name in sorted(self._folder.names()) if selected(wanted, name, name)]
 
     def changes(
-        self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True
+        self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True, plan: bool = False
     ) -> Iterator[Batch]:
         """See `base.Source`; never resumes at a position: digests keep what is right from being written again."""
-        del position, drafts
+        del position, drafts, plan
         self._folder.names()  # raises when there is no folder: then nothing below it is absent
         if since is not None and not known.failing():
             with suppress(_InDoubt):

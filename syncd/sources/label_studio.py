@@ -99,10 +99,10 @@ class LabelStudio:
         return [c for c in self._api.projects() if selected(self._projects, c.id, c.title)]
 
     def changes(
-        self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True
+        self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True, plan: bool = False
     ) -> Iterator[Batch]:
         config, shortcut = self._config, None
-        if config.bulk == "auto" and not config.labeled_only and since is None:
+        if config.bulk == "auto" and not (config.labeled_only or plan) and since is None:
             first = position is not None or not known.last_id()
             shortcut = Snapshots(self._api, self._http, config.url, collection.id, self._clock, config.timeout, making=first).after
         reading = Reading(self._api, collection.id, known, self._pool, config.concurrency, shortcut)

@@ -108,9 +108,9 @@ class Labelbox:
         return [found for kind, names in named for found in self._api.collections(kind) if selected(names, found.id.rpartition("/")[2], found.title)]
 
     def changes(
-        self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True
+        self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True, plan: bool = False
     ) -> Iterator[Batch]:
-        del drafts  # there are none
+        del drafts, plan  # it has none, and writes nothing
         reading = Reading(self._api, self._exports, self._scope(collection), collection.id, known, masks=self._config.masks)
         return reading.incremental(since) if since else reading.full(position)
 

@@ -94,7 +94,7 @@ class MemorySource:
         return [Collection(id_, home.title, home.created_at, len(home.tasks), self.counting(home)) for id_, home in self.world.items()]
 
     def changes(
-        self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True
+        self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True, plan: bool = False
     ) -> Iterator[Batch]:
         cursor = self.now
         tasks = self.world[collection.id].tasks

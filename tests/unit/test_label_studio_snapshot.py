@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
+from syncd.checkpoint import sqlite
 from syncd.clock import format_time
 from syncd.errors import Stopped
 from syncd.model import Collection
+from syncd.run.preview import plan_sync
 from syncd.sources import label_studio
 from syncd.sources import label_studio_snapshot as snapshots
 from syncd.sources.label_studio_snapshot import TITLE
+from syncd.targets import local
 from tests.fakes.follower import Follower
 from tests.fakes.label_studio import Reply, Request, html
 from tests.fakes.label_studio_exports import ExportingStandIn
 from tests.fakes.label_studio_project import Project
-from tests.fakes.rig import TestClock
+from tests.fakes.rig import Rig, TestClock
 
 START = 1_790_000_000_000_000
 RESULT = [{"from_name": "mood", "to_name": "text", "type": "choices", "value": {"choices": ["good"]}}]
@@ -137,6 +141,13 @@ def test_only_a_first_pass_uses_snapshots(studio: ExportingStandIn, cats: Projec
     follow(cats, bulk="list").run()
     follow(cats, labeled_only=True).run()
     assert studio.snapshots() == before
+
+
+def test_a_plan_writes_nothing_to_the_server(studio: ExportingStandIn, cats: Project, follow: Callable[..., Follower], tmp_path: Path) -> None:
+    rig = Rig(follow(cats).source, lambda: local.open(local.Config(type="local", path=tmp_path / "backup"), TestClock()), tmp_path / "state")
+    with closing(sqlite.open(rig.state)) as checkpoint, closing(rig.open_target()) as target:
+        assert sum(line.sign == "+" for line in plan_sync(rig.job(checkpoint, target))) == 165  # of both projects
+    assert {request.method for request in studio.requests} == {"GET"}
 
 
 def test_a_small_project_is_listed(studio: ExportingStandIn, follow: Callable[..., Follower]) -> None:
