@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, groupby, islice
 from typing import cast
 
@@ -135,22 +136,20 @@ class _Project:
         if "data" in first:
             self._stream("tasks.json", _list)
         elif "data_row" in first:
-            self._stream("labelbox-data-rows.ndjson", lambda bodies: map(data_row, bodies))
-            self._stream("labelbox-labels.ndjson", self._labels)
+            self._stream("labelbox-data-rows.ndjson", partial(self._lines, data_row))
+            self._stream("labelbox-labels.ndjson", partial(self._lines, partial(labels, project=self._done.project, remark=self._done.remark)))
 
     def _stream(self, name: str, chunks: Callable[[Iterator[dict[str, object]]], Iterator[bytes]]) -> None:
         key = self._layout.folder(self._done.project) + name
         taken = any(held.decode() == key for _, held in self._tasks.items())
         self._folder.put_stream(f"{key.rpartition('/')[0]}/_{name}" if taken else key, lambda: chunks(self._bodies()))
 
-    def _labels(self, bodies: Iterator[dict[str, object]]) -> Iterator[bytes]:
-        left = 0
+    def _lines(self, make: Callable[[dict[str, object]], bytes], bodies: Iterator[dict[str, object]]) -> Iterator[bytes]:
         for body in bodies:
-            lines, more = labels(body, self._done.project)
-            left += more
-            yield lines
-        if left:
-            self._done.remark("annotations have no form that Labelbox imports", left)
+            try:
+                yield make(body)
+            except (AttributeError, TypeError, LookupError):  # of somebody else's making
+                self._done.remark("rows are not as Labelbox exports them: no import takes them")
 
     def close(self) -> None:
         self._tasks.close()

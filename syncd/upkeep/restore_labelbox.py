@@ -6,7 +6,7 @@ out and counted; it is in the row's own file. A row without a global key gets it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from syncd import encode
@@ -31,12 +31,12 @@ def data_row(body: Mapping[str, Any]) -> bytes:
     return encode.dumps(line)
 
 
-def labels(body: Mapping[str, Any], project: str) -> tuple[bytes, int]:
-    """The lines that `LabelImport` takes into one project, and how many annotations have no such form."""
+def labels(body: Mapping[str, Any], project: str, remark: Callable[[str, int], None]) -> bytes:
+    """The lines that `LabelImport` takes into one project. remark: is told what is left out, and how much of it."""
     lines, left = [], 0
     home = {"dataRow": {"globalKey": _global_key(part(body, "data_row"))}}
-    projects = part(body, "projects")
-    for label in part(projects, project).get("labels") or () if project in projects else ():  # type: ignore[attr-defined]  # a list, in every export
+    labels_of = {name: inner.get("labels") or () for name, inner in body.get("projects", {}).items()}
+    for label in labels_of.pop(project, ()):
         annotations = part(label, "annotations")
         left += sum(bool(value) for name, value in annotations.items() if name not in {*_KNOWN, *_ABOUT})
         for kind in _KNOWN:
@@ -44,7 +44,10 @@ def labels(body: Mapping[str, Any], project: str) -> tuple[bytes, int]:
                 made = _object(annotation) if kind == "objects" else _classification(annotation)
                 lines.append(encode.dumps(made | home) if made else b"")
                 left += made is None
-    return b"".join(lines), left
+    for what, count in (("annotations have no form that Labelbox imports", left), ("labels of other projects", sum(map(len, labels_of.values())))):
+        if count:
+            remark(f"{what}: they are in the files of their rows alone", count)
+    return b"".join(lines)
 
 
 def _global_key(row: Mapping[str, object]) -> object:

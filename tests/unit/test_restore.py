@@ -332,7 +332,27 @@ class TestFolder:
             {"name": "n", "answer": "x"} | home,
             {"name": "cat", "bbox": {"top": 1, "left": 2, "height": 3, "width": 4}} | home,
         ]
-        assert done.remarks == {"annotations have no form that Labelbox imports": 1}
+        remarks = ["annotations have no form that Labelbox imports", "labels of other projects"]
+        assert done.remarks == {f"{what}: they are in the files of their rows alone": 1 for what in remarks}
+
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            {"projects": []},
+            {"projects": {"p": 1}},
+            {"projects": {"p": {"labels": ["x"]}}},
+            {"attachments": ["x"]},
+            {"metadata_fields": 7},
+            {"projects": None},
+        ],
+    )
+    def test_a_row_of_somebodys_own_making_stops_no_restore(self, rig: Rig, tmp_path: Path, odd: dict[str, object]) -> None:
+        rows = [{"data_row": {"id": id_, "row_data": "x"}} for id_ in ("c1", "c2")]
+        found = [Found("p", "c1", "p/c1.json", orjson.dumps(rows[0] | odd)), Found("p", "c2", "p/c2.json", orjson.dumps(rows[1]))]
+        (done,) = folder(rig, tmp_path / "out", found)
+        assert (done.tasks, done.failed) == (2, [])
+        assert b'"c2"' in (tmp_path / "out" / "p" / "labelbox-data-rows.ndjson").read_bytes()
+        assert sum(done.remarks.values()) == 1
 
 
 HOSTILE = [
