@@ -116,13 +116,13 @@ class Gate:
             self._limits.pop(member, None)
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """One request, from when it may begin until its answer is read. Raises Stopped."""
+    def turn(self) -> Iterator[float]:
+        """One request, from the moment when it may begin until its answer is read. Raises Stopped."""
         self._stand()
         try:
             if (wait := self._early()) > 0:
                 self._clock.wait(wait)
-            yield
+            yield self._clock.monotonic()
         finally:
             with self._changed:
                 self._busy -= 1
@@ -277,7 +277,7 @@ class Http:
     def _send(
         self, method: str, path: str, limit: int | None = None, headers: Mapping[str, str] | None = None, **options: Any
     ) -> tuple[httpx.Response, bytes]:
-        with self._gate.turn():  # a token may expire in line
+        with self._gate.turn() as self._retry.began:  # a token may expire in line
             headers = {"Authorization": self._auth.header(self._post), **(headers or {})}
             return self._receive(method, path, limit, headers=headers, **options)
 

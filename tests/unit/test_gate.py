@@ -155,7 +155,7 @@ def test_a_token_that_would_expire_in_line_is_bought_at_its_end(studio: StandIn,
     clock, turn = TestClock(), Gate.turn
     studio.clock = clock.now
 
-    def long(gate: Gate) -> AbstractContextManager[None]:
+    def long(gate: Gate) -> AbstractContextManager[float]:
         clock.wait(301)  # as long as an access token lives
         return turn(gate)
 
@@ -164,6 +164,19 @@ def test_a_token_that_would_expire_in_line_is_bought_at_its_end(studio: StandIn,
     with closing(source):
         assert [source.whoami().name for _ in range(3)] == ["ann@example.com"] * 3
     assert studio.paths() == ["POST /api/token/refresh/", "GET /api/current-user/whoami"] * 3
+
+
+def test_who_waited_in_line_for_longer_than_retry_for_may_try_again(studio: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, turn, answers = TestClock(), Gate.turn, iter([Reply(503), None])
+
+    def long(gate: Gate) -> AbstractContextManager[float]:
+        clock.wait(100)
+        return turn(gate)
+
+    monkeypatch.setattr(Gate, "turn", long)
+    studio.instead = lambda _: next(answers)
+    with closing(label_studio.open(config(studio, retry_for=60.0), {}, clock)) as source:
+        assert source.whoami().name == "ann@example.com"
 
 
 def test_a_download_that_is_given_up_gives_its_turn_back(studio: StandIn) -> None:
