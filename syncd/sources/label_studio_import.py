@@ -12,7 +12,7 @@ from typing import Any
 
 from syncd import encode
 from syncd.clock import Clock
-from syncd.errors import SourceError, TaskError, discreet
+from syncd.errors import SourceError, TaskError, TransientError, discreet
 from syncd.fields import Secret
 from syncd.model import Counts
 from syncd.sources import label_studio, label_studio_api
@@ -73,11 +73,11 @@ class Importer:
     def send(self, project: str, tasks: Sequence[Mapping[str, object]]) -> tuple[list[int], Counts]:
         """Import some tasks: their new ids in order, and what the server says it took."""
         body = self._ask(f"/api/projects/{project}/import?return_task_ids=true", list(tasks))
-        ids = body.get("task_ids")
-        took = Counts(*(label_studio_api.integer(body, f"{kind}_count") for kind in ("task", "annotation", "prediction")))
-        if not isinstance(ids, list) or len(ids) != took.tasks:
-            raise SourceError(f"POST /api/projects/{project}/import: no ids of the new tasks in the answer: is this a version that syncd knows?")
-        return ids, took
+        ids, took = body.get("task_ids"), [body.get(f"{kind}_count") for kind in ("task", "annotation", "prediction")]
+        if not isinstance(ids, list) or not all(isinstance(count, int) for count in took) or len(ids) != took[0]:
+            told = "no counts and ids of the new tasks in the answer"  # yet it may have made them
+            raise TransientError(f"POST /api/projects/{project}/import: {told}: is this a version that syncd knows?")
+        return ids, Counts(*took)
 
     def bodies(self, project: str, after: int = 0, among: Sequence[int] = ()) -> Iterator[list[dict[str, Any]]]:
         """Every task with a greater id, or those `among` some ids that are there, by id, in pages, as the backup of that project would hold it."""

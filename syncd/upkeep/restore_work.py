@@ -21,6 +21,7 @@ from syncd import encode, keys
 from syncd.errors import OwnedError, SyncdError
 from syncd.upkeep.asof import Found
 from syncd.upkeep.restore import Restored
+from syncd.upkeep.restore_compare import PARTS
 
 _PLAN = "plan.json"
 
@@ -55,8 +56,8 @@ def stage(files: Iterable[Found], work: Path, same: Mapping[str, object]) -> Non
                 body = found.body
                 if found.task is None:
                     settings = body
-                elif not isinstance(body.get("data"), dict):
-                    done.fail(found.task, "no task of Label Studio: it has no data")
+                elif not isinstance(body.get("data"), dict) or not all(isinstance(body.get(kind) or [], list) for kind in (*PARTS, "drafts")):
+                    done.fail(found.task, "no task of Label Studio: it has no data, or other things for annotations than a list")
                 else:
                     out.write(encode.dumps(body))  # one line, whoever wrote it
             _durable(out)

@@ -392,6 +392,14 @@ def test_what_people_write_by_hand_is_taken_as_far_as_it_can_be(work: Path) -> N
     assert len(made["drafts"]) == 1
 
 
+@pytest.mark.parametrize("odd", [{"annotations": 7}, {"predictions": "x"}, {"drafts": {"id": 1}}, {"data": []}])
+def test_what_is_no_task_of_label_studio_is_named_and_the_others_come(work: Path, odd: Task) -> None:
+    server = Server()
+    (done,) = restore(server, work, files([task(1, **odd), task(2)]))
+    assert [("1", True)] == [(id_, why.startswith("no task of Label Studio")) for id_, why in done.failed]
+    assert ["task 2"] == [made["data"]["text"] for made in server.tasks[done.new_project]]
+
+
 def test_a_reading_that_was_cut_short_begins_anew(work: Path) -> None:
     def cut() -> Iterator[Found]:
         yield from files(TASKS)[:9]
@@ -434,6 +442,16 @@ def test_tasks_that_are_too_heavy_together_are_read_back_in_parts(monkeypatch: p
         with closing(server):
             assert [body["id"] for page in server.bodies(str(project.id)) for body in page] == ids
             assert [body["id"] for page in server.bodies(str(project.id), among=ids[2:5]) for body in page] == ids[2:5]
+
+
+@pytest.mark.parametrize("told", [{}, {"task_ids": [7]}, {"task_ids": [], "task_count": 1, "annotation_count": 0, "prediction_count": 0}])
+def test_an_answer_that_does_not_say_what_was_made_leaves_it_in_doubt(told: dict[str, object]) -> None:
+    """The server has made the tasks, maybe: they must be looked for, not sent again in halves."""
+    with StandIn() as studio:
+        studio.instead = lambda request: reply(told, 201) if request.method == "POST" else None
+        server = label_studio_import.open(studio.url, studio.token, TestClock())
+        with closing(server), pytest.raises(TransientError, match="ids of the new tasks"):
+            server.send("1", [{"data": {}}])
 
 
 def test_what_the_server_refuses_is_said_in_its_own_words(work: Path) -> None:
