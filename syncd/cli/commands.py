@@ -72,11 +72,8 @@ def validate(call: Call) -> int:
         for problem in error.problems:
             call.object(asdict(problem))
         return error.exit_code
-    if call.json:
-        call.object({"file": str(call.config), "ok": True, "syncs": list(config.syncs)})
-    else:
-        say(paint(f"{clean(str(call.config))} is right", "ok"))
-        table(("SYNC", "FROM → TO"), [(name, f"{rules.source} → {rules.target}") for name, rules in config.syncs.items()], left=2)
+    call.tell({"file": str(call.config), "ok": True, "syncs": list(config.syncs)}, paint(f"{clean(str(call.config))} is right", "ok"))
+    call.table(("SYNC", "FROM → TO"), [(name, f"{rules.source} → {rules.target}") for name, rules in config.syncs.items()], left=2)
     return 0
 
 
@@ -112,14 +109,12 @@ def plan(call: Call, syncs: Syncs = None, *, full: Annotated[bool, typer.Option(
 
     def planned(job: Job) -> int:
         counts, code = Counter[str](), 0
-        if not call.json:
-            say(paint(job.name, "bold"))
+        call.say(paint(job.name, "bold"))
         for line in plan_sync(job, Kind.FULL if full else None):
             counts[line.sign] += 1
             code = max(code, line.exit_code, key=WORST.index)
             _plan_line(job.name, line, call)
-        if not call.json:
-            say("  " + (", ".join(f"{counts[sign]:,} {word}" for sign, word in _TOTALS.items() if counts[sign]) or "nothing to do"))
+        call.say("  " + (", ".join(f"{counts[sign]:,} {word}" for sign, word in _TOTALS.items() if counts[sign]) or "nothing to do"))
         return code
 
     return for_each(call, syncs, planned)
@@ -127,12 +122,9 @@ def plan(call: Call, syncs: Syncs = None, *, full: Annotated[bool, typer.Option(
 
 def _plan_line(name: str, line: PlanLine, call: Call) -> None:
     task = None if line.task is None else keys.shown(line.task)
-    if call.json:
-        call.object({"sync": name, **asdict(line), "task": task})
-        return
     key = clean(line.project if task is None else f"{line.project}/{task}")
     why = "" if line.why == _TOTALS[line.sign] else clean(line.why)
-    say(f"  {paint(line.sign, line.sign)} {key:<24}  {why}".rstrip())
+    call.tell({"sync": name, **asdict(line), "task": task}, f"  {paint(line.sign, line.sign)} {key:<24}  {why}".rstrip())
 
 
 @command(app, "sync")
@@ -286,17 +278,15 @@ def status(call: Call, syncs: Syncs = None) -> int:
     checkpoint, now = open_checkpoint(config, read_only=True), SystemClock().now()
     states = [_status(config, checkpoint, name, now) for name in names]
     checkpoint.close()
-    if call.json:
-        for state in states:
-            call.object(state)
-        return 0
-    table(("SYNC", "RESULT", "LAST RUN", "LAG", "TASKS", "FAILING"), map(_status_row, states), left=3)
+    call.table(("SYNC", "RESULT", "LAST RUN", "LAG", "TASKS", "FAILING"), map(_status_row, states), left=3)
     for state in states:
+        lines = list[str]()
         if state["plan_id"]:
-            say(f"\n{state['sync']}: {paint('the Guard holds deletions back', 'guarded')}; if they are meant:")
-            say(f"  {confirmed.command(call.config, state['sync'], state['plan_id'])}")
+            lines.append(f"\n{state['sync']}: {paint('the Guard holds deletions back', 'guarded')}; if they are meant:")
+            lines.append(f"  {confirmed.command(call.config, state['sync'], state['plan_id'])}")
         elif state["error"]:
-            say("\n" + fold(f"{state['sync']}: {paint('failed', 'failed')}: {clean(state['error'])}"))
+            lines.append("\n" + fold(f"{state['sync']}: {paint('failed', 'failed')}: {clean(state['error'])}"))
+        call.tell(state, *lines)
     return 0
 
 

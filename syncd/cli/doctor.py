@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from syncd.cli.jobs import read
 from syncd.cli.main import Call
-from syncd.cli.output import clean, fold, paint, say
+from syncd.cli.output import clean, fold, paint
 from syncd.clock import SystemClock
 from syncd.errors import AccessError
 from syncd.targets.base import Finding, Sign
@@ -25,14 +25,11 @@ def _show(call: Call, findings: Iterable[tuple[str, Finding]]) -> int:
     for part, finding in findings:
         if finding.sign is Sign.WRONG:
             code = max(code, AccessError.exit_code if finding.refused else 1)
-        if call.json:
-            call.object({"part": part, "result": finding.sign, "message": finding.message, "hint": finding.hint})
-            continue
-        if part != last:
-            say(paint(part, "bold"))
-            last = part
         sign, colour = _SIGNS[finding.sign]
-        say(fold(f"  {paint(sign, colour)} {clean(finding.message)}", indent="    "))
+        lines = [paint(part, "bold")] if part != last else []
+        lines.append(fold(f"  {paint(sign, colour)} {clean(finding.message)}", indent="    "))
         if finding.hint:
-            say(paint(fold(f"    → {clean(finding.hint)}", indent="      "), "dim"))
+            lines.append(paint(fold(f"    → {clean(finding.hint)}", indent="      "), "dim"))
+        call.tell({"part": part, "result": finding.sign, "message": finding.message, "hint": finding.hint}, *lines)
+        last = part
     return code

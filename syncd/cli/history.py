@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict
 
@@ -14,7 +14,7 @@ import typer
 
 from syncd.cli.jobs import for_each, moment, read
 from syncd.cli.main import Call
-from syncd.cli.output import clean, paint, say
+from syncd.cli.output import clean, paint
 from syncd.clock import SystemClock, format_date, format_time, parse_time
 from syncd.config import open_target
 from syncd.errors import SyncdError
@@ -63,10 +63,7 @@ def run_history(call: Call, sync: str, task: str, project: str) -> int:
             where = f"Collection {project}" if project else f"any Collection of {target.place}"
             raise SyncdError(f"no version of task {task} is in {where}: check the ids" + ("" if project else ", or name its --project"))
         for version in (first, *versions):
-            if call.json:
-                call.object({"sync": sync, "project": projects[0], "task": task} | _fields(version))
-            else:
-                _show(version)
+            call.tell({"sync": sync, "project": projects[0], "task": task} | _fields(version), *_lines(version))
     return 0
 
 
@@ -80,14 +77,14 @@ def _day(version: Stood) -> str:
     return format_date((version.until or 0) - 1)
 
 
-def _show(version: Stood) -> None:
+def _lines(version: Stood) -> Iterator[str]:
     since = f"since {_moment(version.since)} " if version.since else ""
     until = "now" if version.until is None else f"{_day(version)}, then deleted" if version.where == "trash" else _moment(version.until)
-    say(f"{paint(f'{since}until {until}', 'bold')}  {version.size:,} bytes  {version.digest.hex()[:12]}")
+    yield f"{paint(f'{since}until {until}', 'bold')}  {version.size:,} bytes  {version.digest.hex()[:12]}"
     for change in version.changes or ():
-        say(f"  {paint(_SIGNS[change.op], _SIGNS[change.op])} {_said(change)}")
+        yield f"  {paint(_SIGNS[change.op], _SIGNS[change.op])} {_said(change)}"
     if version.changes == []:
-        say("  = nothing changed but times and counts")
+        yield "  = nothing changed but times and counts"
 
 
 def _said(change: Change) -> str:
@@ -115,13 +112,9 @@ def run_prune(call: Call, syncs: Sequence[str] | None, *, dry_run: bool) -> int:
                     job.target.delete(some)
                 for key in some:
                     counts["history" if "/_history/" in key else "trash"] += 1
-                    if call.json:
-                        call.object({"sync": job.name, "key": key})
-                    elif dry_run:
-                        say(f"  {paint('-', '-')} {clean(key)}")
-        if not call.json:
-            done = "would go" if dry_run else "gone"
-            say(f"{job.name}: {counts['trash']:,} from the trash, {counts['history']:,} from the history {done}")
+                    call.tell({"sync": job.name, "key": key}, *[f"  {paint('-', '-')} {clean(key)}"] * dry_run)
+        done = "would go" if dry_run else "gone"
+        call.say(f"{job.name}: {counts['trash']:,} from the trash, {counts['history']:,} from the history {done}")
         return 0
 
     return for_each(call, syncs, pruned, write=not dry_run)

@@ -13,7 +13,6 @@ import typer
 
 from syncd.cli.jobs import read
 from syncd.cli.main import Call
-from syncd.cli.output import say, table
 from syncd.clock import SystemClock
 from syncd.config import open_source
 from syncd.daemon.hooks import SECRET_HEADER
@@ -87,11 +86,10 @@ def _right(hook: Hook, headers: dict[str, str]) -> bool:
 
 
 def _show(call: Call, sync: str, rows: Sequence[Row], none: str = "no webhooks of ours") -> int:
-    if call.json:
-        for project, _, result, url in rows:
-            call.object({"sync": sync, "project": project, "result": result, "url": url})
-    elif rows:
-        table(("PROJECT", "TITLE", "WEBHOOK", "ADDRESS"), rows, left=4)
+    for project, _, result, url in rows:
+        call.tell({"sync": sync, "project": project, "result": result, "url": url})
+    if rows:
+        call.table(("PROJECT", "TITLE", "WEBHOOK", "ADDRESS"), rows, left=4)
     else:
-        say(none)
+        call.say(none)
     return 0

@@ -12,7 +12,7 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,7 +23,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from syncd import __version__
-from syncd.cli.output import log_to_stderr, say, show_error
+from syncd.cli.output import log_to_stderr, say, show_error, table
 from syncd.errors import SyncdError, discreet
 
 DEFAULT_PATH = Path("syncd.yaml")
@@ -92,8 +92,25 @@ class Call:
     log_format: LogFormat | None = None
 
     def object(self, fields: object) -> None:
-        """One line of `--json`; ASCII, so that any id gets through any pipe."""
+        """One object on a line; ASCII, so that any id gets through any pipe."""
         say(json.dumps(fields))
+
+    def tell(self, fields: Mapping[str, Any], *lines: str) -> None:
+        """What was found: one object for a program, these lines for a person."""
+        if self.json:
+            self.object(fields)
+        else:
+            self.say(*lines)
+
+    def say(self, *lines: str) -> None:
+        """What only a person is told."""
+        for line in () if self.json else lines:
+            say(line)
+
+    def table(self, header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int) -> None:
+        """What only a person is shown, in columns: see `output.table`."""
+        if not self.json:
+            table(header, rows, left=left)
 
 
 def _called(

@@ -53,8 +53,7 @@ def run_syncs(call: Call, wanted: Sequence[str] | None, *, full: bool, confirm_d
                     reports.append(start(name, checkpoint, clock, on_progress))
                 if reports[-1].error:
                     log.error("%s: %s", name, reports[-1].error)
-                if call.json:
-                    call.object(report_fields(reports[-1]))
+                call.tell(report_fields(reports[-1]))
                 if clock.stop.is_set():
                     break
         finally:

@@ -55,8 +55,7 @@ def _part(text: str) -> float:
 def _verify(job: Job, call: Call, part: float, *, source: bool, everything: bool) -> list[VerifyLine]:
     """Show what is found, and return what is not right."""
     counts, read, found, begun = Counter[str](), 0, list[VerifyLine](), job.target.requests
-    if not call.json:
-        say(paint(job.name, "bold"))
+    call.say(paint(job.name, "bold"))
     for line in _followed(job, verify(job, read=part, source=source), call):
         counts[line.sign] += 1
         read += line.read
@@ -64,12 +63,10 @@ def _verify(job: Job, call: Call, part: float, *, source: bool, everything: bool
             found.append(line)
         if everything or line.sign != SAME:
             _show(job, line, call)
-    if call.json:
-        totals = {word: counts[sign] for sign, word in _WORDS.items()}
-        call.object({"sync": job.name, **totals, "read": read, "target_requests": job.target.requests - begun})
-    else:
-        words = [f"{counts[sign]:,} {word}" for sign, word in _WORDS.items() if counts[sign] or sign == SAME]
-        say(f"  {', '.join(words)}; {read:,} of them read" if part else f"  {', '.join(words)}")
+    totals = {word: counts[sign] for sign, word in _WORDS.items()}
+    words = ", ".join(f"{count:,} {word}" for word, count in totals.items() if count or word == _WORDS[SAME])
+    fields = {"sync": job.name, **totals, "read": read, "target_requests": job.target.requests - begun}
+    call.tell(fields, f"  {words}; {read:,} of them read" if part else f"  {words}")
     return found
 
 
@@ -85,14 +82,12 @@ def _followed(job: Job, lines: Iterable[VerifyLine], call: Call) -> Iterator[Ver
 
 def _show(job: Job, line: VerifyLine, call: Call) -> None:
     task = line.task and keys.shown(line.task)
-    if call.json:
-        call.object({
-            "sync": job.name, "sign": line.sign, "project": line.project or None, "task": task, "key": line.key or None, "why": line.why,
-            "against": "source" if line.source else "target",
-        })  # fmt: skip
-        return
     name = f"{line.project}/{task}" if task else line.key or line.project or job.name
-    say(f"  {paint(line.sign, _COLOURS.get(line.sign, ''))} {clean(name):<24}  {clean(line.why)}".rstrip())
+    fields = {
+        "sync": job.name, "sign": line.sign, "project": line.project or None, "task": task, "key": line.key or None, "why": line.why,
+        "against": "source" if line.source else "target",
+    }  # fmt: skip
+    call.tell(fields, f"  {paint(line.sign, _COLOURS.get(line.sign, ''))} {clean(name):<24}  {clean(line.why)}".rstrip())
 
 
 def _repair(job: Job, call: Call, found: Sequence[VerifyLine], confirm_deletes: str) -> int:
