@@ -173,8 +173,8 @@ class Http:
         self._auth = auth
         self._explain = explain
         self._lock = threading.Lock()
-        self._base = httpx.URL(url.rstrip("/"))
-        self._origin = _origin(url)
+        with _translated(url):
+            self._base, self._origin = httpx.URL(url.rstrip("/")), _origin(url)
         with _GATES:
             self._gate = _gate(self._origin, account, clock)  # type: ignore[arg-type]  # a Clock is told apart by identity
         self._gate.join(self, limits)
@@ -336,8 +336,8 @@ def _translated(where: str, bad_url: type[SyncdError] = SourceError) -> Iterator
     """What httpx raises, as syncd's errors."""
     try:
         yield
-    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-        raise bad_url(f"{where}: {error}") from None
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError, UnicodeError):  # their words show the token
+        raise bad_url(f"{where}: this address or the token holds what neither may hold: check both") from None
     except httpx.ReadTimeout:
         raise _BrittleError(f"{where}: no answer in time") from None
     except (httpx.ReadError, httpx.RemoteProtocolError, httpx.DecodingError) as error:  # resets, truncated bodies, undecodable gzip

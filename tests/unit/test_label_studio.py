@@ -521,6 +521,18 @@ def test_without_a_date_the_cursor_stays(studio: StandIn, cats: Project, follow:
     assert len(seen.tasks) == 60
 
 
+@pytest.mark.parametrize(
+    ("url", "token"),
+    [("", "0123456789abcd\nef0123456789"), ("", "t\u00f6k\u00e9n-456789"), ("http://a..b", "123456789"), ("http://\u200b.example.com", "123456789")],
+)
+def test_what_cannot_be_sent_is_told_at_once_and_never_shown(url: str, token: str, studio: StandIn) -> None:
+    clock = TestClock(START)
+    with pytest.raises(SourceError, match="check both") as told:
+        label_studio.open(settings_of(url or studio.url, token), {}, clock).whoami()
+    assert "456789" not in str(told.value)
+    assert clock.micros == START
+
+
 def test_a_session_never_stands_in_for_the_token(studio: StandIn, cats: Project) -> None:
     once(
         studio, lambda r: Reply(200, b'{"count":0,"next":null,"results":[]}', headers={"Set-Cookie": "sessionid=abc; Path=/"}), path="/api/projects/"
