@@ -73,11 +73,12 @@ class Importer:
     def send(self, project: str, tasks: Sequence[Mapping[str, object]]) -> tuple[list[int], Counts]:
         """Import some tasks: their new ids in order, and what the server says it took."""
         body = self._ask(f"/api/projects/{project}/import?return_task_ids=true", list(tasks))
-        ids, took = body.get("task_ids"), [body.get(f"{kind}_count") for kind in ("task", "annotation", "prediction")]
-        if not isinstance(ids, list) or not all(isinstance(count, int) for count in took) or len(ids) != took[0]:
+        ids, counts = body.get("task_ids"), [body.get(f"{kind}_count") for kind in ("task", "annotation", "prediction")]
+        took = Counts(*(count for count in counts if isinstance(count, int)))
+        if not isinstance(ids, list) or None in counts or len(ids) != took.tasks:
             told = "no counts and ids of the new tasks in the answer"  # yet it may have made them
             raise TransientError(f"POST /api/projects/{project}/import: {told}: is this a version that syncd knows?")
-        return ids, Counts(*took)
+        return ids, took
 
     def bodies(self, project: str, after: int = 0, among: Sequence[int] = ()) -> Iterator[list[dict[str, Any]]]:
         """Every task with a greater id, or those `among` some ids that are there, by id, in pages, as the backup of that project would hold it."""
