@@ -52,8 +52,9 @@ def run_restore(
         if wrong:
             raise typer.BadParameter(words)
     config, _ = read(call, [sync])
+    history = config.syncs[sync].history
     clock = SystemClock()
-    question = Question(tuple(projects), tuple(tasks), moment("--at", at, clock) if at else None, trashed)
+    question = Question(tuple(projects), tuple(tasks), moment("--at", at, clock) if at else None, trashed, history is not None and history.bucket)
     with closing(open_target(config, sync, clock)) as target, progress(sync, call) as on_progress:
         layout = Layout(config.syncs[sync].key)
         same = {"from": target.place, "key": layout.template, "projects": [*projects], "tasks": [*tasks], "trashed": trashed}

@@ -1,7 +1,7 @@
 """What stood in a Target: now, at some time, or in its trash; from the Target alone.
 
 Refuses to take one version for another: what stood at a time is told by the change feed, and bytes are believed by their digest only. They are where
-they were put, else in the history, else in the trash. What stood and can't be found is named. Memory stays flat.
+they were put, else in the history, else in the trash, else among the store's own versions. What stood and can't be found is named. Memory stays flat.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from syncd.keys import Layout, Named
 from syncd.scratch import Scratch, chunks
 from syncd.sources import rows
 from syncd.sources.base import selected
-from syncd.targets.base import Target
+from syncd.targets.base import Target, Versioned
 from syncd.upkeep.changes import Line, changes
 
 _GONE, _UNTOLD = "-", "?"
@@ -30,12 +30,16 @@ _AHEAD = 256  # files read at a time, and held
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is wanted: projects by id or title pattern and tasks by id (empty: all), as they are, as they stood `at` a time, or from the trash."""
+    """What is wanted: projects by id or title pattern and tasks by id (empty: all), as they are, as they stood `at` a time, or from the trash.
+
+    bucket: what stood is also looked for among the versions that the store keeps itself.
+    """
 
     projects: Sequence[str] = ()
     tasks: Sequence[str] = ()
     at: int | None = None
     trashed: bool = False
+    bucket: bool = False
 
 
 class Found(NamedTuple):
@@ -57,7 +61,7 @@ class Found(NamedTuple):
 def find(target: Target, layout: Layout, clock: Clock, question: Question) -> Iterator[Found]:
     """Every wanted file, project by project: its settings first, then its tasks by id. Raises SyncdError when nothing is there, TargetError."""
     with closing(_files(target, layout, clock, question)) as files, ThreadPoolExecutor(target.concurrency, "syncd-restore") as pool:
-        fetch = partial(_fetch, target, layout, question.at)
+        fetch = partial(_fetch, target, layout, question)
         known, hit = list[str](), False
         wanted = {keys.decode(keys.encode(task)) for task in question.tasks}  # as keys show them
         projects = [named.project for project in question.projects if (named := layout.named(layout.settings(project)))]
@@ -164,16 +168,19 @@ def _replay(lines: Iterable[Line], layout: Layout, at: int, told: Scratch) -> No
             told.put([(key, str(line.get("digest") if op == "put" else _GONE).encode())])
 
 
-def _fetch(target: Target, layout: Layout, at: int | None, file: _File) -> Found:
+def _fetch(target: Target, layout: Layout, question: Question, file: _File) -> Found:
     """The bytes of a file, wherever they are; may be called from many threads."""
-    found = partial(Found, file.project, file.task, file.key)
+    found, at = partial(Found, file.project, file.task, file.key), format_time(question.at or 0)
     try:
-        if (data := _bytes(target, file)) is not None:
+        data = _bytes(target, file)
+        if data is None and question.bucket and isinstance(target, Versioned) and file.digest not in {"", _UNTOLD}:
+            data = next((old.data for old in target.versions(file.key) if encode.digest(old.data).hex() == file.digest), None)
+        if data is not None:
             _check(layout, file, data)
             return found(data)
-        why = f"the change feed doesn't tell what it was at {format_time(at or 0)}"
+        why = f"the change feed doesn't tell what it was at {at}"
         if file.digest != _UNTOLD:
-            why = f"its bytes of {format_time(at or 0)} (sha256 {file.digest[:12]}...) are kept nowhere" if file.digest else "it vanished"
+            why = f"its bytes of {at} (sha256 {file.digest[:12]}...) are kept nowhere" if file.digest else "it vanished"
         present = target.get(file.key) if file.task is None else None  # better other settings than none; said by name
         return found(present, f"{why}; given as it is now" if present else why)
     except TaskError as error:

@@ -14,6 +14,7 @@ from syncd.errors import TargetError
 from syncd.keys import Layout
 from syncd.model import Kind, Status
 from syncd.targets.base import Versioned
+from syncd.upkeep.asof import Question, find
 from syncd.upkeep.history import Stood, versions_of
 from tests.fakes.gcs_server import GcsServer
 from tests.fakes.memory import SECOND, MemorySource
@@ -100,6 +101,24 @@ def test_the_buckets_own_versions_are_shown(rig: Rig) -> None:
     assert [1, 1, None] == [each.changes and len(each.changes) for each in gone]
     assert {each.digest for each in gone}.isdisjoint(each.digest for each in stands)
     assert not any("/_history/" in key for key in rig.files())
+
+
+def test_what_stood_at_a_time_is_found_among_the_buckets_own_versions(rig: Rig) -> None:
+    rig.rules = {"history": {"bucket": True}, "trash_retention": "0s"}
+    source: Any = rig.source
+    moments: list[tuple[int, dict[str, bytes]]] = []
+    for version in range(4):
+        edit(rig, version, 1, 2, 3 + version)
+        source.world["1"].settings["label_config"] = f"<View{version}/>"
+        del source.world["1"].tasks[str(3 if version == 1 else 4 if version == 2 else 1)]
+        rig.run(Kind.FULL)
+        moments.append((rig.clock.now(), {key: data for key, data in rig.files().items() if key.startswith("1/") and "/_trash/" not in key}))
+    assert not any("/_history/" in key for key in rig.files())
+    with closing(rig.open_target()) as target:
+        for at, stood in moments:
+            found = list(find(target, Layout(), rig.clock, Question(at=at, bucket=True)))
+            assert {one.key: (one.data, one.why) for one in found} == {key: (data, "") for key, data in stood.items()}
+        assert [one.why for one in find(target, Layout(), rig.clock, Question(at=moments[0][0])) if one.why]
 
 
 def test_versions_that_can_not_be_read_are_a_target_error(bucket: PlaceToTest) -> None:
