@@ -31,7 +31,7 @@ from syncd.sources.base import Batch, Selection, Who, selected
 from syncd.sources.http import Http, Limits, Token
 from syncd.sources.labelbox_export import Exports, Order, name_for
 from syncd.sources.labelbox_reading import Reading
-from syncd.sources.labelbox_rows import refused, row_of, told_id
+from syncd.sources.labelbox_rows import refused, rows_of
 from syncd.sources.labelbox_scope import MOST_IDS, Export, Filters, Scope
 
 _CONNECTIONS = 4
@@ -173,19 +173,14 @@ class Labelbox:
         wanted, found, failed, count = frozenset(rows), dict[str, _Row | None](), list[str | None](), 0
         task = self._exports.start(order, name_for(scope.id))
         self._exports.wait(task)
-        stream = self._exports.stream(task, "RESULT")
-        for line in (line for page in self._exports.pages(task, "RESULT", stream) for line in page.lines):
-            count += 1
-            try:
-                row = row_of(line, masks=self._config.masks)
-            except TaskError:
-                failed.append(told_id(line))
-                continue
-            if row.task.id in wanted:
-                found[row.task.id] = _Row(frozenset(row.sides), scope.id in row.homes)
-        errors = self._exports.pages(task, "ERRORS", self._exports.stream(task, "ERRORS"))
-        failed += (refused(line)[0] for page in errors for line in page.lines)
-        return None if count != stream.lines or None in failed else found | dict.fromkeys(id_ for id_ in failed if id_ is not None)
+        promised, pages = self._exports.stream(task, "RESULT")
+        for page in pages:
+            shown, bad = rows_of(page.lines, masks=self._config.masks)
+            count += len(page.lines)
+            found |= {row.task.id: _Row(frozenset(row.sides), scope.id in row.homes) for row in shown if row.task.id in wanted}
+            failed += (id_ for id_, _ in bad)
+        failed += (refused(line)[0] for page in self._exports.stream(task, "ERRORS").pages for line in page.lines)
+        return None if count != promised or None in failed else found | dict.fromkeys(id_ for id_ in failed if id_ is not None)
 
 
 def _lasting(value: object) -> dict[str, object]:

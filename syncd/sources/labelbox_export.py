@@ -46,10 +46,10 @@ class Page(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """The size of a stream in bytes, and how many lines it promises."""
+    """What an export holds, or which rows it could not: how many lines are promised, and those that come."""
 
-    size: int
-    lines: int
+    promised: int
+    pages: Iterator[Page]
 
 
 class Exports:
@@ -112,19 +112,18 @@ class Exports:
             self._clock.wait(pause)
             pause = min(pause * 1.5, LONGEST_POLL)
 
-    def stream(self, task: str, kind: str, *, expected: bool = False) -> Stream:
-        """kind: RESULT or ERRORS. A header that is null, or zero, is an empty stream; where rows are expected it is asked for again first."""
+    def stream(self, task: str, kind: str, offset: int = 0, *, expected: bool = False) -> Stream:
+        """kind: RESULT or ERRORS. Its lines that begin at or after `offset`, where one begins. A header that is null, or zero, is an empty stream;
+        where rows are expected it is asked for again first.
+        """
         for left in range(HEADER_TRIES if expected else 1, 0, -1):
             header = part(self._api.ask(queries.HEADER, where={"id": task}, streamType=kind), "task").get("exportMetadataHeader")
             if isinstance(header, dict) and any(header.values()):
-                return Stream(integer(header, "totalSize"), integer(header, "totalLines"))
+                pieces = self._bytes(task, kind, integer(header, "totalSize"), offset)
+                return Stream(integer(header, "totalLines"), _pages(pieces, offset))
             if left > 1:
                 self._clock.wait(FIRST_POLL)
-        return Stream(0, 0)
-
-    def pages(self, task: str, kind: str, stream: Stream, offset: int = 0) -> Iterator[Page]:
-        """The lines that begin at or after `offset`, where one begins."""
-        return _pages(self._bytes(task, kind, stream.size, offset), offset)
+        return Stream(0, iter(()))
 
     def _bytes(self, task: str, kind: str, size: int, at: int) -> Iterator[bytes]:
         """Exactly the bytes from `at` on."""

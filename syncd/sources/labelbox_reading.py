@@ -34,7 +34,7 @@ from syncd.scratch import Scratch, chunks
 from syncd.sources.base import Batch
 from syncd.sources.labelbox_api import Api, Probe, moment
 from syncd.sources.labelbox_export import LARGEST_PAGE, Exports, Page, name_for
-from syncd.sources.labelbox_rows import Row, refused, row_of, told_id
+from syncd.sources.labelbox_rows import Row, refused, rows_of
 from syncd.sources.labelbox_scope import MOST_IDS, Scope
 
 MOST_ROWS = 1000  # ids to look up at once
@@ -248,12 +248,11 @@ class Reading:
     def _rows(self, task: str, told: _Told, offset: int = 0) -> Generator[Batch, None, _Told]:
         """The rows of one export, and those that failed."""
         self._exports.wait(task)
-        stream = self._exports.stream(task, "RESULT", expected=bool(told.before))
-        told.promised = stream.lines
-        for page in self._exports.pages(task, "RESULT", stream, offset):
+        told.promised, pages = self._exports.stream(task, "RESULT", offset, expected=bool(told.before))
+        for page in pages:
             told.lines += len(page.lines)
             yield from self._page(page, told, json.dumps([task, page.end, told.lines]) if self._resumable else None)
-        for page in self._exports.pages(task, "ERRORS", self._exports.stream(task, "ERRORS")):
+        for page in self._exports.stream(task, "ERRORS").pages:
             yield from self._failed([refused(line) for line in page.lines], told)
         if not told.whole:
             yield self._failure(f"an export promised {told.promised} data rows and held {told.lines}; nothing is taken for deleted")
@@ -261,14 +260,8 @@ class Reading:
 
     def _page(self, page: Page, told: _Told, position: str | None) -> Iterator[Batch]:
         """Its rows, their files before them."""
-        rows, bad = dict[str, Row](), list[tuple[str | None, str]]()
-        for line in page.lines:
-            try:
-                row = row_of(line, masks=self._masks)
-            except TaskError as error:
-                bad.append((told_id(line), str(error)))
-            else:
-                rows[row.task.id] = row
+        found, bad = rows_of(page.lines, masks=self._masks)
+        rows = {row.task.id: row for row in found}
         yield from self._failed(bad, told)
         ids = list(rows)
         asked = ids if self._sparing or any(row.sides for row in rows.values()) else []

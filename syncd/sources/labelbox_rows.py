@@ -8,7 +8,7 @@ told by a digest of the rest.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -92,10 +92,16 @@ def row_of(line: bytes, *, masks: bool) -> Row:
     return Row(task, sides, row)
 
 
-def told_id(line: bytes) -> str | None:
-    """The id of a row that can't be read, if it can be told all the same."""
-    found = _ID.search(line)
-    return found[1].decode("utf-8", "replace") if found else None
+def rows_of(lines: Iterable[bytes], *, masks: bool) -> tuple[list[Row], list[tuple[str | None, str]]]:
+    """The rows of these lines; and of those that can't be read the id, if it can be told all the same, and the reason."""
+    rows, bad = list[Row](), list[tuple[str | None, str]]()
+    for line in lines:
+        try:
+            rows.append(row_of(line, masks=masks))
+        except TaskError as error:
+            found = _ID.search(line)
+            bad.append((found and found[1].decode("utf-8", "replace"), str(error)))
+    return rows, bad
 
 
 def refused(line: bytes) -> tuple[str | None, str]:
