@@ -100,8 +100,8 @@ class Checkpoint(Protocol):
         """How many Entries are marked kept."""
         ...
 
-    def failures(self, sync: str, limit: int = -1) -> list[Failure]:
-        """Tasks failing now, by Collection and id; the first so many of them, -1: all."""
+    def failures(self, sync: str, limit: int = -1, collection: str | None = None) -> list[Failure]:
+        """Tasks failing now, of all Collections or one, by Collection and id; the first so many of them, -1: all."""
         ...
 
     def pending_feeds(self, sync: str) -> list[str]:

@@ -200,11 +200,11 @@ class SqliteCheckpoint:
             row = db.execute(f"SELECT {name} FROM collection WHERE sync = ? AND id = ?", (sync, pack(collection))).fetchone()
         return int(row[0]) if row else 0
 
-    def failures(self, sync: str, limit: int = -1) -> list[Failure]:
+    def failures(self, sync: str, limit: int = -1, collection: str | None = None) -> list[Failure]:
         with self._read() as db:
             query = """SELECT c.id, f.task, f.error, f.last_activity FROM failure f JOIN collection c ON c.no = f.collection
-                WHERE c.sync = ? ORDER BY c.id, f.task LIMIT ?"""
-            rows = db.execute(query, (sync, limit)).fetchall()
+                WHERE c.sync = ? AND c.id = coalesce(?, c.id) ORDER BY c.id, f.task LIMIT ?"""
+            rows = db.execute(query, (sync, None if collection is None else pack(collection), limit)).fetchall()
             return [Failure(unpack(project), task_of(task), unpack(error), last_activity) for project, task, error, last_activity in rows]
 
     def pending_feeds(self, sync: str) -> list[str]:

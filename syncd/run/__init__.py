@@ -253,7 +253,7 @@ def _read(run: _Run, state: CollectionState, reading: Reading) -> tuple[Collecti
         recorded = recorded or bool(steps or failed)
         run.writer.submit(page)
     run.writer.drain()
-    held = [f.last_activity for f in [*unread, *(f for f in job.checkpoint.failures(job.name) if f.project == project)]]
+    held = [f.last_activity for f in [*unread, *job.checkpoint.failures(job.name, collection=project)]]
     floor = state.cursor
     if reading.since is None and floor is not None and earned is not None:
         floor = min(floor, earned)  # everything was read: a Cursor ahead of the Source (its clock was wrong, a bit flipped) comes back

@@ -228,6 +228,8 @@ class TestKeptDraftsAndFailures:
         for collection, task in [("b", "1"), ("a", "x"), ("a", "10"), ("a", "9")]:
             checkpoint.commit(lease, collection, Commit(failed=[Failure(collection, task, "no")]))
         assert [(f.project, f.task) for f in checkpoint.failures("cats")] == [("a", "9"), ("a", "10"), ("a", "x"), ("b", "1")]
+        assert [f.task for f in checkpoint.failures("cats", 2, "a")] == ["9", "10"]
+        assert [f.project for f in checkpoint.failures("cats", collection="b")] == ["b"]
         assert checkpoint.failures("cats", 2) == checkpoint.failures("cats")[:2]
         assert checkpoint.failures("dogs") == []
 
