@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
 
+from syncd.encode import dumps
 from syncd.errors import SourceError, TaskError
 from syncd.known import Known
 from syncd.model import Counts, Failure, Task
@@ -290,7 +291,7 @@ class Reading:
 
     def _tell(self, bodies: Sequence[dict[str, object]], *, counted: bool = False) -> list[Task]:
         """The tasks of these bodies, from now on told; forgets what is recorded once that is worth a look."""
-        tasks = [api.task_of(body, counted=counted) for body in bodies]
+        tasks = [_written(api.task_of(body, counted=counted)) for body in bodies]
         self._told.update((int(task.id), task.counts) for task in tasks)
         if len(self._told) > self._limit:
             for some in chunks(list(self._told), PORTION):
@@ -300,6 +301,14 @@ class Reading:
                         del self._told[int(entry.task)]
             self._limit = 2 * len(self._told) + TOLD
         return tasks
+
+
+def _written(task: Task) -> Task:
+    """With its body as bytes, while it is at hand: values take several times their memory, and would be fetched from it once more."""
+    try:
+        return task._replace(body=dumps(task.body))
+    except TaskError:  # the Run meets it again, and says which task and why
+        return task
 
 
 def _ids(tasks: Iterable[str]) -> set[int]:
