@@ -101,7 +101,7 @@ class History(Fields):
     keep_last: Annotated[int, Field(ge=1)] | None = None
     """So many of each task, the newest; of a deleted task too."""
     keep_within: SomeTime | None = None
-    """All that stood at any time since then."""
+    """All that stood at any time since then; what a deleted task had last stays for `trash_retention`."""
     bucket: bool = False
     """Instead of these rules: nothing is kept beside what the bucket's own versioning keeps. Or `history: bucket`."""
 
