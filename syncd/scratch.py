@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
+
+from syncd.errors import SyncdError
 
 T = TypeVar("T")
 _CHUNK = 500  # bound parameters per statement
@@ -20,6 +23,14 @@ def chunks(items: Iterable[T], size: int = _CHUNK) -> Iterator[list[T]]:
     rest = iter(items)
     while chunk := list(islice(rest, size)):
         yield chunk
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise SyncdError(f"no room for what a Run sets aside: {error}; make some in $TMPDIR, else /var/tmp or /tmp") from None
 
 
 class Scratch:
@@ -43,6 +54,7 @@ class Scratch:
         self._write("INSERT OR IGNORE INTO item VALUES (?, ?)", items.items())
         return items if self._db.total_changes - before == len(items) else self.get(list(items))
 
+    @_told()
     def mark(self, keys: Sequence[str], value: bytes) -> int:
         """Add those that are not held yet, all with this value; how many these were. In one statement: a fifth of the cost of `add`."""
         text = json.dumps(keys)
@@ -52,11 +64,13 @@ class Scratch:
             return self._db.total_changes - before
         return self._db.execute("INSERT OR IGNORE INTO item SELECT CAST(value AS BLOB), ? FROM json_each(?)", (value, text)).rowcount
 
+    @_told()
     def _write(self, statement: str, items: Iterable[tuple[str, bytes]]) -> None:
         self._db.execute("BEGIN")
         self._db.executemany(statement, [(key.encode("utf-8", "surrogatepass"), value) for key, value in items])
         self._db.execute("COMMIT")
 
+    @_told()
     def get(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Those of `keys` that are held."""
         found: dict[str, bytes] = {}
@@ -67,6 +81,7 @@ class Scratch:
             found.update((_unpack(key), value) for key, value in rows)
         return found
 
+    @_told()
     def take(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Those of `keys` that are held; they are forgotten."""
         found = self.get(keys)

@@ -199,6 +199,23 @@ def test_a_failing_task_whose_file_is_kept_holds_nothing_once_it_is_gone(rig: Ri
     assert "1/2.json" in rig.files()
 
 
+def test_no_room_for_temporary_files_is_told_as_that(rig: Rig, source: MemorySource, monkeypatch: pytest.MonkeyPatch) -> None:
+    source.add("1", 300)
+    rig.run()
+    connect = sqlite3.connect
+
+    def small(*args: Any, **options: Any) -> sqlite3.Connection:
+        made: sqlite3.Connection = connect(*args, **options)
+        if args == ("",):
+            made.execute("PRAGMA max_page_count = 4")
+        return made
+
+    monkeypatch.setattr(sqlite3, "connect", small)
+    report = rig.run(Kind.FULL)
+    assert (report.status, report.trashed) == (Status.FAILED, 0)
+    assert "TMPDIR" in report.error
+
+
 def test_a_failure_outlasts_a_run_that_could_not_put_its_task(rig: Rig, source: MemorySource, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing but the failure tells of an edit that has no date: forgotten before the put, it would be missed."""
     source.add("1", 100)
