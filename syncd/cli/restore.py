@@ -18,7 +18,7 @@ import yaml
 
 from syncd.cli.jobs import moment, read
 from syncd.cli.main import Call
-from syncd.cli.output import clean, fold, log, paint, say, table
+from syncd.cli.output import clean, fold, log, paint
 from syncd.cli.sync import failures, progress
 from syncd.clock import Clock, SystemClock
 from syncd.config import Config, open_checkpoint, open_folder, open_importer, open_target
@@ -141,24 +141,19 @@ def _crowd(server: Importer, people: Mapping[str, str]) -> Crowd:
 def _show(call: Call, sync: str, to: str, done: Sequence[Restored], *, told: bool) -> int:
     """What became of each project, then what is not as it was."""
     failed = [Failure(restored.project, task or None, why) for restored in done for task, why in restored.failed]
-    if call.json:
-        for restored in done:
-            lines = [{"task": task or None, "error": why} for task, why in restored.failed]
-            call.object({"sync": sync, **asdict(restored), "failed": lines, "to": to})
-    else:
-        header = ("PROJECT", "TITLE", "NEW PROJECT", "TASKS", "FILES", "SIZE", "FAILED")
-        table(header, [_row(restored) for restored in done if restored.project], left=3)
-        for restored in done:
-            for remark, count in restored.remarks.items():
-                say(fold(f"  {clean(restored.project)}: {count:,} {clean(remark)}"))
-        if told:
-            say("  made anew by the server, as no import takes them:")
-            for kind, names in LOST.items():
-                say(fold(f"    {kind}: {', '.join(names.split())}", indent="      "))
-        say(f"{'ids' if told else 'files'}: {clean(to)}")
-        if failed:
-            say(paint(f"{len(failed):,} not restored, or not as they were:", "failed"))
-            failures(failed, shown=20)
+    header = ("PROJECT", "TITLE", "NEW PROJECT", "TASKS", "FILES", "SIZE", "FAILED")
+    call.table(header, [_row(restored) for restored in done if restored.project], left=3)
+    for restored in done:
+        lines = [{"task": task or None, "error": why} for task, why in restored.failed]
+        remarks = [fold(f"  {clean(restored.project)}: {count:,} {clean(remark)}") for remark, count in restored.remarks.items()]
+        call.tell({"sync": sync, **asdict(restored), "failed": lines, "to": to}, *remarks)
+    if told:
+        call.say("  made anew by the server, as no import takes them:")
+        call.say(*(fold(f"    {kind}: {', '.join(names.split())}", indent="      ") for kind, names in LOST.items()))
+    call.say(f"{'ids' if told else 'files'}: {clean(to)}")
+    if failed:
+        call.say(paint(f"{len(failed):,} not restored, or not as they were:", "failed"))
+        failures(call, failed, shown=20)
     return PARTIAL if failed else 0
 
 

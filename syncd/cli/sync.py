@@ -19,7 +19,7 @@ from types import FrameType
 from syncd import keys
 from syncd.cli.jobs import WORST, read
 from syncd.cli.main import INTERRUPTED, Call
-from syncd.cli.output import clean, fold, log, paint, say, table
+from syncd.cli.output import clean, fold, log, paint, say
 from syncd.clock import SystemClock
 from syncd.config import open_checkpoint, open_target, set_aside_checkpoint
 from syncd.errors import OwnedError, SyncdError
@@ -58,8 +58,7 @@ def run_syncs(call: Call, wanted: Sequence[str] | None, *, full: bool, confirm_d
                     break
         finally:
             checkpoint.close()
-    if not call.json:
-        _summary(call, reports)
+    _summary(call, reports)
     unrun = [INTERRUPTED] if len(reports) < len(names) else []
     return max([report.exit_code for report in reports] + unrun, key=WORST.index)
 
@@ -129,7 +128,7 @@ def progress(name: str, call: Call) -> AbstractContextManager[OnProgress | None]
 def _summary(call: Call, reports: Sequence[Report]) -> None:
     """One aligned line for each Sync, then what needs attention."""
     header = ("SYNC", "RESULT", "RUN", *(count.upper() for count in _COUNTS), "FAILED", "TIME")
-    table(header, [_row(report) for report in reports], left=3)
+    call.table(header, [_row(report) for report in reports], left=3)
     for report in reports:
         attention(call, report, max(1, _NAMED // max(1, sum(bool(report.failed) for report in reports))))
 
@@ -137,21 +136,21 @@ def _summary(call: Call, reports: Sequence[Report]) -> None:
 def attention(call: Call, report: Report, shown: int = _NAMED) -> None:
     """What the Guard stopped, and the first that failed."""
     if report.guard:
-        say("\n" + fold(f"{report.sync}: {paint('the Guard stopped the deletions', 'guarded')}: {clean(report.guard)}."))
-        say(f"Nothing was deleted. If the deletions are meant:\n  {command(call.config, report.sync, report.plan_id)}")
+        call.say("\n" + fold(f"{report.sync}: {paint('the Guard stopped the deletions', 'guarded')}: {clean(report.guard)}."))
+        call.say(f"Nothing was deleted. If the deletions are meant:\n  {command(call.config, report.sync, report.plan_id)}")
     if report.failed:
-        say(f"\n{report.sync}: " + paint(f"{len(report.failed):,} failed", "failed") + ", tried again in the next Run:")
-        failures(report.failed, shown)
+        call.say(f"\n{report.sync}: " + paint(f"{len(report.failed):,} failed", "failed") + ", tried again in the next Run:")
+        failures(call, report.failed, shown)
 
 
-def failures(failed: Sequence[Failure], shown: int) -> None:
+def failures(call: Call, failed: Sequence[Failure], shown: int) -> None:
     """The first of them, by name."""
     names = [clean(failure.project if failure.name is None else f"{failure.project}/{keys.shown(failure.name)}") for failure in failed[:shown]]
     width = max(map(len, names))
     for name, failure in zip(names, failed, strict=False):
-        say(f"  {name:<{width}}  {clean(failure.error)}")
+        call.say(f"  {name:<{width}}  {clean(failure.error)}")
     if len(failed) > shown:
-        say(f"  ... and {len(failed) - shown:,} more (--json names all)")
+        call.say(f"  ... and {len(failed) - shown:,} more (--json names all)")
 
 
 def _row(report: Report) -> tuple[str, ...]:
