@@ -219,17 +219,16 @@ class Http:
         """The answer to a POST without authorization, in the turn of the request that is for. Raises SourceError or AccessError."""
         return self._retry.call(lambda: self._judge(*self._receive("POST", path, json=body), absent=False))
 
-    def change(self, method: str, path: str, body: object = None) -> None:
-        """One try of an authorized request that changes something. Raises SourceError or AccessError; whether a request that failed was obeyed is the
-        caller's to look up.
+    def change(self, method: str, path: str, body: object = None) -> object:
+        """One try of an authorized request that changes something, and the body of its answer. Raises SourceError or AccessError; whether a request
+        that failed was obeyed is the caller's to look up.
         """
 
-        def attempt() -> None:
+        def attempt() -> object:
             response, content = self._authorized(method, path, json=body)
-            if response.status_code != HTTPStatus.NO_CONTENT:
-                self._judge(response, content, absent=False)
+            return None if response.status_code == HTTPStatus.NO_CONTENT else self._judge(response, content, absent=False).body
 
-        self._retry.call(attempt, tries=1)
+        return self._retry.call(attempt, tries=1)
 
     def ask(self, path: str, body: object, headers: Mapping[str, str], fault: Callable[[object, float | None], Exception | None]) -> Answer:
         """One try of an authorized POST of JSON, written exactly; TransientError is the caller's to retry.

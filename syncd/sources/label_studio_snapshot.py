@@ -13,7 +13,7 @@ each is of a range of ids, small enough for any time-out, chosen by a view that 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from tempfile import TemporaryFile
 from typing import IO, NamedTuple
@@ -110,9 +110,9 @@ class Snapshots:
         """Have it made and, if it holds so many tasks, downloaded: without its view it would be the whole project."""
         end = self._clock.monotonic() + self._timeout
         query = {"filters": {"conjunction": "and", "items": span}, "ordering": ["tasks:id"]}
-        view = self._post(_VIEWS, {"project": int(self._project), "data": {"title": title, **query}})
+        view = api.mapping(self._http.change("POST", _VIEWS, {"project": int(self._project), "data": {"title": title, **query}}), _VIEWS)
         options = {"title": title, "serialization_options": _CONTENT, "task_filter_options": {"view": api.integer(view, "id")}}
-        made = self._post(self._exports, options)
+        made = api.mapping(self._http.change("POST", self._exports, options), self._exports)
         path = f"{self._exports}{api.integer(made, 'id')}"
         while made.get("status") in ("created", "in_progress") and self._clock.monotonic() < end:
             self._clock.wait(POLL)
@@ -125,9 +125,6 @@ class Snapshots:
             file.seek(0)
             for piece in pieces(file, lines_only=False):
                 snapshot.add(piece.data)
-
-    def _post(self, path: str, body: object) -> Mapping[str, object]:
-        return api.mapping(self._http.ask(path, body, {}, lambda _answer, _after: None).body, path)
 
     def _remove(self, which: Callable[[str, object], bool]) -> None:
         """Remove our views and snapshots with such a title and status. Raises SyncdError."""

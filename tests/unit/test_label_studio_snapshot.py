@@ -276,11 +276,15 @@ TROUBLE = {
 }
 
 
+REFUSALS = {"refused", "no such page", "gateway", "reset", "no views", "not removed"}
+
+
 @pytest.mark.parametrize("trouble", TROUBLE)
 def test_no_trouble_with_snapshots_makes_a_run_fail(trouble: str, studio: ExportingStandIn, cats: Project, follow: Callable[..., Follower]) -> None:
     TROUBLE[trouble](studio)
     follower = follow(cats)
     seen = follower.run()
+    assert bool(follower.source.failed.tries) == (trouble in REFUSALS)
     assert (len(seen.tasks), seen.missing, seen.failed) == (150, [], [])
     assert studio.snapshots() <= 1
     assert nothing_left(studio) or trouble in {"not removed", "never ready", "refused"}
