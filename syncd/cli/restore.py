@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import typer
 import yaml
 
+from syncd import keys
 from syncd.cli.jobs import moment, read
 from syncd.cli.main import Call
 from syncd.cli.output import clean, fold, log, paint
@@ -77,13 +78,16 @@ def run_restore(
 
 @contextmanager
 def _folder(path: str, target: Target, clock: Clock) -> Iterator[Target]:
-    """The folder to restore to, which is neither in the Target nor around it."""
+    """The folder to restore to, which is neither in the Target, nor around it, nor another one."""
+    folder = open_folder(Path(path), clock)
+    if f"{folder.place}/".startswith(f"{target.place}/") or f"{target.place}/".startswith(f"{folder.place}/"):
+        raise SyncdError(f"{folder.place} lies in the Target, or the Target in it: give another folder")
+    if folder.get(keys.OWNER) is not None:
+        raise SyncdError(f"{folder.place} is a Target, which only its own Sync writes to: give another folder")
     try:
-        with closing(open_folder(Path(path), clock)) as folder:
-            if f"{folder.place}/".startswith(f"{target.place}/") or f"{target.place}/".startswith(f"{folder.place}/"):
-                raise SyncdError(f"{folder.place} lies in the Target, or the Target in it: give another folder")
-            yield folder
+        yield folder
     finally:
+        folder.close()
         for left in ("_syncd/tmp", "_syncd"):  # if nothing is in it any more
             with suppress(OSError):
                 Path(path, left).rmdir()

@@ -83,8 +83,6 @@ def to_folder(
     there is nothing to write.
     """
     marker, rest = encode.dumps(dict(same)), iter(files)
-    if folder.get(keys.OWNER) is not None:
-        raise SyncdError(f"{folder.place} is a Target, which only its own Sync writes to: give another folder")
     if not force and folder.get(_MARKER) != marker and any(page for page in folder.list("")):
         raise SyncdError(f"{folder.place} is neither empty nor an unfinished restore of the same thing: give another folder, or --force")
     found = list(islice(rest, 1))

@@ -184,6 +184,7 @@ def test_mistakes_of_usage_touch_nothing(desk: Desk, words: Sequence[str]) -> No
         (["--to-folder", "."], "lies in the Target, or the Target in it"),
         (["--to-folder", "token"], "a folder is needed"),
         (["--to-folder", "mine"], "neither empty nor an unfinished restore"),
+        (["--to-folder", "theirs"], "is a Target, which only its own Sync writes to"),
         (["--to-folder", "out", "--project", "Dogs"], "no project Dogs there; there are: 12 (Project 12)"),
         (["--to-folder", "out", "--trashed"], "no task in the trash"),
         (["--to-folder", "out", "--at", "2020-01-01"], "no task there at 2020-01-01T00:00:00.000000Z"),
@@ -193,9 +194,12 @@ def test_mistakes_of_usage_touch_nothing(desk: Desk, words: Sequence[str]) -> No
 def test_what_can_not_be_done_is_said_in_one_line(desk: Desk, words: Sequence[str], said: str) -> None:
     (desk.folder / "mine" / "_syncd").mkdir(parents=True)
     (desk.folder / "mine" / "_syncd" / "restore.json").write_text('{"torn')
+    (desk.folder / "theirs" / "_syncd" / "tmp").mkdir(parents=True)
+    (desk.folder / "theirs" / "_syncd" / "owner.json").touch()
     result = desk.type("restore", "cats", *words)
     assert (result.exit_code, said in result.stderr, result.stderr.count("\n")) == (1, True, 1)
     assert not (desk.folder / "out").exists()
+    assert (desk.folder / "theirs" / "_syncd" / "tmp").exists()
 
 
 class TestLabelStudio:
