@@ -88,7 +88,7 @@ class LabelStudio:
     def __init__(self, config: Config, http: Http, projects: Sequence[str] | None, clock: Clock) -> None:
         self._config, self._http, self.failed, self._clock = config, http, http.failed, clock
         self._pool = ThreadPoolExecutor(config.concurrency, thread_name_prefix="syncd-read")
-        self._projects = projects
+        self._projects, self._listed = projects, list[Collection]()
         self._api = api.Api(http, labeled_only=config.labeled_only)
 
     @property
@@ -96,7 +96,8 @@ class LabelStudio:
         return self._http.requests
 
     def collections(self) -> list[Collection]:
-        return [c for c in self._api.projects() if selected(self._projects, c.id, c.title)]
+        self._listed = self._api.projects()
+        return [c for c in self._listed if selected(self._projects, c.id, c.title)]
 
     def changes(
         self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True, plan: bool = False
@@ -121,7 +122,9 @@ class LabelStudio:
     def confirm_collection(self, collection: Collection) -> bool:
         if not (collection.id.isascii() and collection.id.isdigit()):  # no id of Label Studio's, which answers with a page of HTML
             return False
-        return self._api.project(collection.id) is None and all(c.id != collection.id for c in self._api.projects())
+        if not self._listed or any(c.id == collection.id for c in self._listed):
+            self._listed = self._api.projects()
+        return self._api.project(collection.id) is None and all(c.id != collection.id for c in self._listed)
 
     def settings(self, collection: Collection) -> Mapping[str, object]:
         project = self._api.project(collection.id)

@@ -834,6 +834,19 @@ def test_a_project_is_gone_only_when_the_server_and_its_list_say_so(studio: Stan
     assert source.confirm_collection(here) is True
 
 
+def test_each_project_that_is_gone_costs_one_request_however_many_there_are(studio: StandIn) -> None:
+    """Each Run asks again until somebody confirms what the Guard stopped."""
+    gone = [studio.project("Gone") for _ in range(5)]
+    for project in gone:
+        project.remove()
+    for n in range(250):
+        studio.project(f"Here {n}")
+    source = connect(studio)
+    source.collections()
+    assert [source.confirm_collection(Collection(str(project.id + 1000), project.title)) for project in gone] == [True] * 5
+    assert source.requests == 3 + 5
+
+
 def test_settings_follow_edits_and_not_work(studio: StandIn, cats: Project) -> None:
     source = connect(studio)
     here = Collection(str(cats.id), cats.title)
