@@ -150,9 +150,9 @@ def _wanted(places: Sequence[tuple[Named, str]], question: Question, told: Scrat
 
 
 def _row(named: Named, key: str) -> tuple[str, bytes]:
-    """Settings first, numbers by their value."""
+    """Settings first, numbers by their value; what has one home together, though an id may read like another's that is shortened."""
     rank = "" if named.task is None else f"{min(len(named.task), 9999):04}{named.task}"
-    return f"{named.project}\0{rank}\0\0{key}", key.encode()
+    return f"{named.project}\0{rank}\0\0{named.home}\0{key}", key.encode()
 
 
 def _replay(lines: Iterable[Line], layout: Layout, at: int, told: Scratch) -> None:

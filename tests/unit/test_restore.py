@@ -378,6 +378,7 @@ def test_shortened_ids_and_their_side_files_come_back_as_they_were(rig: Rig, sou
     rig.rules = {**FOREVER, "key": key}
     long = "x" * 300
     files = {("p" * 300, long), ("p" * 300, f"{long}{SIDE}json"), ("datasets/d", f"{long}{SIDE}a.json"), ("datasets/d", f"7{SIDE}{long}")}
+    files |= {("p" * 300, keys.encode(long))}  # somebody else's id, made to look like it
     stood = []
     for version in range(3):
         source.now += SECOND
