@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from syncd import encode
 from syncd.clock import SECOND
 from syncd.config.shape import History
-from syncd.keys import SIDE
+from syncd.keys import is_side
 from syncd.model import Stat
 from syncd.run.job import Job
 from syncd.targets.base import Finding, Sign
@@ -78,10 +78,10 @@ def surplus(job: Job, listed: Iterable[str]) -> Iterator[str]:
     if rules is None or rules.bucket:
         return
     versions = ((key, found) for key in listed if (found := layout.named(key)) is not None and found.where == "history")
-    for _, group in groupby(versions, key=lambda version: (version[1].project, (version[1].task or "").partition(SIDE)[0])):
-        of_file: dict[str | None, list[tuple[str, int]]] = {}
+    for _, group in groupby(versions, key=lambda version: version[0].rsplit("/", 2 if is_side(version[1].task or "") else 1)[0]):  # its folder
+        of_file: dict[str, list[tuple[str, int]]] = {}
         for key, found in group:
-            of_file.setdefault(found.task, []).append((key, found.at))
+            of_file.setdefault(found.home, []).append((key, found.at))
         for same in of_file.values():
             gone = set(unkept([at for _, at in same], rules, now))
             yield from (key for key, at in same if at in gone)
