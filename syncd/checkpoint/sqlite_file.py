@@ -93,7 +93,7 @@ def _explained(error: sqlite3.Error, path: Path) -> CheckpointError:
 
 def keep_aside(path: Path, reason: str, at: int) -> Path:
     """Rename the file to `<name>.<reason>-<time>`, durably, and what SQLite keeps beside it alike; its new path."""
-    aside = path.with_name(f"{path.name}.{reason}-{format_time(at)[:19].translate({ord(':'): None})}")
+    aside = path.with_name(f"{path.name}.{reason}-{format_time(at).translate({ord(':'): None})}")
     for beside in ("-wal", "-shm", ""):  # a log left behind would be taken for the new file's
         with suppress(FileNotFoundError):
             path.with_name(path.name + beside).rename(aside.with_name(aside.name + beside))

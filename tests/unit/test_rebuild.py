@@ -115,7 +115,7 @@ def test_one_that_will_never_do_is_recognised_kept_aside_byte_by_byte_and_replac
         assert spoilt == path.read_bytes()
     aside = rebuild(rig)
     assert aside is not None
-    assert f"checkpoint.sqlite.{reason}-2026-11-18T110640" == aside[1].name
+    assert f"checkpoint.sqlite.{reason}-2026-11-18T110640.000000Z" == aside[1].name
     assert spoilt == aside[1].read_bytes()
     assert before == stamps(rig)
 
@@ -150,7 +150,11 @@ def test_a_sound_one_is_left_alone_unless_asked(rig: Rig) -> None:
         sqlite.set_aside(rig.state, AT, force=True)
     aside = sqlite.set_aside(rig.state, AT, force=True)
     assert aside is not None
-    assert "checkpoint.sqlite.old-2026-11-18T110640" == aside[1].name
+    assert "checkpoint.sqlite.old-2026-11-18T110640.000000Z" == aside[1].name
+    sqlite.open(rig.state).close()
+    again = sqlite.set_aside(rig.state, AT + 1, force=True)
+    assert again is not None
+    assert aside[1].exists()  # though it was in the same second
 
 
 def test_an_older_one_is_brought_up_to_date_by_whoever_writes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
