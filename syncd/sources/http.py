@@ -29,7 +29,6 @@ from syncd.errors import AccessError, SourceError, SyncdError, TaskError, Transi
 from syncd.retry import Retry
 
 CONNECT_TIMEOUT = 15.0  # seconds
-BRITTLE_TRIES = 3
 MOST_REDIRECTS = 5
 _BRITTLE = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
 _DENIED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
@@ -189,11 +188,11 @@ class Http:
         self.requests, self.failed = 0, retry.failed
 
     def get(
-        self, path: str, params: Mapping[str, str | int] | None = None, *, absent: bool = False, brittle: bool = False, limit: int | None = None
+        self, path: str, params: Mapping[str, str | int] | None = None, *, absent: bool = False, brittle: int = 0, limit: int | None = None
     ) -> Answer:
         """The answer to a GET. Raises SourceError or AccessError.
 
-        absent: a JSON 404 is an Answer, too. brittle: a request that the server fails on for a few tries or until time is out (500, 502, 504,
+        absent: a JSON 404 is an Answer, too. brittle: a request that the server fails on so many times, or until time is out (500, 502, 504,
         silence, resets, unreadable JSON) is a TaskError, since a single task or too many of them can cause it; so is one of more than `limit` bytes.
         """
         failures = 0
@@ -204,7 +203,7 @@ class Http:
                 return self._judge(*self._authorized("GET", path, limit, params=params), absent=absent)
             except _BrittleError as error:
                 failures += 1
-                if brittle and failures >= BRITTLE_TRIES:
+                if failures == brittle:
                     raise TaskError(str(error)) from None
                 raise
 

@@ -28,6 +28,7 @@ FLAT_PAGE = 1000  # rows of a flat listing: 0.5 ms of the server's time each
 HEAVIEST_PAGE = 32_000_000  # bytes; a heavier one is asked for again in parts, unless it is a single task
 MOST_PROJECTS = 1000  # asked for; 1.23.2 lists 100 at a time all the same
 SMALLEST_LIMIT = 20  # tasks; a server's own limit for pages (TASK_API_PAGE_SIZE_MAX) is believed from here on
+TRIES = 3  # of a request that a single task may spoil
 RECHECKS = 3  # a page can be torn by a change between its count and its rows; a wrong one stays wrong
 ACCESS_MARGIN = 60.0  # seconds; access tokens live 300
 _FLAT = "id,created_at,updated_at,total_annotations,cancelled_annotations,total_predictions"
@@ -211,9 +212,9 @@ class Api:
             raise SourceError(f"GET {path}: answered with something else than {name}")
         return body
 
-    def bodies(self, project: str, filters: Sequence[Filter], size: int, last: int = 0) -> Page:
+    def bodies(self, project: str, filters: Sequence[Filter], size: int, last: int = 0, *, tries: int = TRIES) -> Page:
         """The next whole bodies with id > last. TaskError when the server keeps failing on them, or they are too heavy together."""
-        page = self._page(project, filters, size, _BODIES, last=last, brittle=True, limit=HEAVIEST_PAGE if size > 1 else None)
+        page = self._page(project, filters, size, _BODIES, last=last, brittle=tries, limit=HEAVIEST_PAGE if size > 1 else None)
         weight = page.size
         for task in page.tasks:
             if task.get("draft_exists") is True:
@@ -225,7 +226,7 @@ class Api:
 
     def _add_drafts(self, task: dict[str, object]) -> int:
         """Give a task everybody's drafts, and tell their bytes: a list of tasks holds those of the token's own user alone."""
-        answer = self._http.get(f"/api/tasks/{task['id']}/drafts", absent=True, brittle=True)
+        answer = self._http.get(f"/api/tasks/{task['id']}/drafts", absent=True, brittle=TRIES)
         if answer.status == HTTPStatus.OK:  # not found: the task is gone since, and soon missed
             task["drafts"] = answer.body
         return answer.size
@@ -258,7 +259,7 @@ class Api:
         last: int = 0,
         number: int = 1,
         ordering: str = "tasks:id",
-        brittle: bool = False,
+        brittle: int = 0,
         limit: int | None = None,
     ) -> Page:
         items = [*filters, *self._always, condition("id", "greater", last)]

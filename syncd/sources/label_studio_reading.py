@@ -69,6 +69,7 @@ class Reading:
         self._pace = _Pace()
         self._told: dict[int, Counts] = {}  # what this reading yielded and the Checkpoint may not hold yet; nothing for what is missing
         self._limit = TOLD
+        self._suspects = _ids(known.failing())  # they are asked for apart, and tried once: perhaps only a person will mend them
         self._cursor: int | None = None
         self._begun = False
 
@@ -157,7 +158,7 @@ class Reading:
 
     def _failing(self) -> Iterator[Batch]:
         """Tasks that failed in an earlier Run: once more, or gone, so that their failure ends and no longer holds the Cursor."""
-        for ids in chunks(sorted(_ids(self._known.failing()) - self._told.keys()), LARGEST_LIST):
+        for ids in chunks(sorted(self._suspects - self._told.keys()), LARGEST_LIST):
             listed = {row.id for rows in self._rows([api.among(ids)]) for row in rows}
             yield from self._bodies(sorted(listed))
             yield from self._missing([task for task in ids if task not in listed])
@@ -234,7 +235,9 @@ class Reading:
         """The bodies of these and what could not be read; over as many connections as there are lanes."""
         bodies: list[dict[str, object]] = []
         failed: list[Failure] = []
-        for some, bad in self._pool.map(self._split, chunks(ids, max(1, -(-len(ids) // self._lanes)))):
+        apart = [[task for task in ids if (task in self._suspects) is suspect] for suspect in (False, True)]
+        shares = [share for some in apart for share in chunks(some, max(1, -(-len(some) // self._lanes)))]
+        for some, bad in self._pool.map(self._split, shares):
             bodies += some
             failed += bad
         if not bodies and len(failed) > 1:
@@ -256,9 +259,9 @@ class Reading:
     def _together(self, ids: Sequence[int]) -> list[dict[str, object]]:
         """The bodies of these tasks; those that vanished meanwhile are left out. TaskError when the server keeps failing on them."""
         bodies: list[dict[str, object]] = []
-        last, complete = 0, False
+        last, complete, tries = 0, False, 1 if ids[0] in self._suspects else api.TRIES
         while not complete:  # the server may limit its pages
-            page = self._api.bodies(self._project, [api.among(ids)], len(ids), last)
+            page = self._api.bodies(self._project, [api.among(ids)], len(ids), last, tries=tries)
             self._pace.learn(page)
             bodies += page.tasks
             last, complete = (api.integer(bodies[-1], "id") if bodies else last), page.complete
@@ -271,7 +274,7 @@ class Reading:
 
     def _one(self, task: int) -> tuple[list[dict[str, object]], list[Failure]]:
         """A task that can be listed and, even then, not read is a Failure. SourceError when it can't be listed: the server is down."""
-        for _ in range(2):
+        for _ in range(1 if task in self._suspects else 2):
             try:
                 return self._together([task]), []
             except TaskError as error:

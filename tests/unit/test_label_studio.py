@@ -834,6 +834,22 @@ def test_a_project_is_gone_only_when_the_server_and_its_list_say_so(studio: Stan
     assert source.confirm_collection(here) is True
 
 
+def test_tasks_that_failed_before_are_tried_once_and_without_a_pause(studio: StandIn, cats: Project, follow: Callable[..., Follower]) -> None:
+    """The danger: a hundred texts that are no Unicode, and each Run takes a minute and a thousand requests for them."""
+    clock = TestClock(START)
+    follower = follow(cats, clock=clock)
+    follower.run()
+    for bad in cats.add([task(n) for n in range(1, 61)])[10:50]:
+        cats.poison(bad)
+    assert len(follower.run().failed) == 40
+    before = clock.micros
+    seen = follower.run()
+    assert (len(seen.failed), clock.micros) == (40, before)
+    assert seen.requests < 4 * 40
+    cats.mend()
+    assert (len(follower.run().tasks), follower.run().tasks) == (40, [])
+
+
 def test_each_project_that_is_gone_costs_one_request_however_many_there_are(studio: StandIn) -> None:
     """Each Run asks again until somebody confirms what the Guard stopped."""
     gone = [studio.project("Gone") for _ in range(5)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,8 +130,8 @@ def test_the_weight_of_drafts_counts(studio: StandIn, cats: Project, follow: Cal
     pages: list[int] = []
     bodies = label_studio_api.Api.bodies
 
-    def noted(*args: object) -> label_studio_api.Page:
-        page = bodies(*args)  # type: ignore[arg-type]
+    def noted(*args: Any, **options: Any) -> label_studio_api.Page:
+        page = bodies(*args, **options)
         pages.append(sum(len(str(task["drafts"])) for task in page.tasks))
         return page
 
