@@ -48,6 +48,7 @@ _SMALL = 1 << 16  # bytes of a file that is read at once
 _FRESH = 2 * SECOND  # how lately a file may have been written to be trusted: a second write could leave the same stamp
 _SHARED = "/shared"  # note: some id is given by two files (names of files never begin with a slash)
 _UNSETTLED = "/unsettled"  # note: the last reading broke off, was in doubt or told something missing, so what is missing must be looked for
+_HELD = 100  # Collections whose ids are held until deletions are confirmed, 0.1 MB each; the others are read again
 _FLAGS = (_SHARED, _UNSETTLED)
 
 
@@ -133,7 +134,7 @@ class Source:
             ids.put((item.task.id, b"") for item in items if isinstance(item, _Found))
         if look.doubt:
             return {}
-        self._given[collection.id] = look.proof, ids
+        self._hold(look, ids)
         there = ids.get(tasks)
         return {task: Gone.DELETED for task in tasks if task not in there}
 
@@ -148,6 +149,12 @@ class Source:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+    def _hold(self, look: Look, ids: Scratch) -> None:
+        self._given.pop(look.collection.id, None)
+        self._given[look.collection.id] = look.proof, ids
+        if len(self._given) > _HELD:
+            del self._given[next(iter(self._given))]
 
     def _reading(self, one: _Pass) -> Iterator[Batch]:
         """What changed, what failed, what is missing. Raises _InDoubt."""
@@ -170,7 +177,7 @@ class Source:
             for notes in one.outdated():
                 yield Batch(notes=notes)
             if one.whole and not settled:
-                self._given[look.collection.id] = look.proof, one.seen
+                self._hold(look, one.seen)
         over = {_SHARED: listed and not one.shared, _UNSETTLED: settled}
         yield Batch(notes={name: None for name in _FLAGS if over[name] and (one.work or name in one.flags)}, cursor=look.newest)
 

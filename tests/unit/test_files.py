@@ -414,6 +414,19 @@ def test_a_folder_that_is_gone_is_a_deletion_of_its_collection(world: World) -> 
     assert [source.confirm_collection(Collection(name, name)) for name in ("c", "d", "default")] == [True, False, True]
 
 
+def test_what_deletions_need_is_not_held_for_thousands_of_collections_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_HELD", 3, raising=False)
+    for name in "abcdefghi":
+        world.write(f"{name}/1.json", task(1))
+        world.write(f"{name}/2.json", task(2))
+    ok(world.run(), written=18)
+    for name in "abcdefghi":
+        (world.root / name / "2.json").unlink()
+    source = world.source()
+    ok(world.rig(source, {}).run(), trashed=9)
+    assert len(source._given) == 3
+
+
 def test_nothing_is_confirmed_when_the_files_are_others_than_those_read(world: World) -> None:
     world.write("c/1.json", task(1))
     world.write("c/2.json", task(2))
