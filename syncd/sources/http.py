@@ -215,8 +215,11 @@ class Http:
             raise
 
     def _post(self, path: str, body: Mapping[str, str]) -> Answer:
-        """The answer to a POST without authorization, in the turn of the request that is for. Raises SourceError or AccessError."""
-        return self._retry.call(lambda: self._judge(*self._receive("POST", path, json=body), absent=False))
+        """One try of a POST without authorization, in the turn of the request that it is for; they are tried again together."""
+        try:
+            return self._judge(*self._receive("POST", path, json=body), absent=False)
+        except _BrittleError as error:
+            raise TransientError(str(error), error.retry_after) from None  # that request is not to blame
 
     def change(self, method: str, path: str, body: object = None) -> object:
         """One try of an authorized request that changes something, and the body of its answer. Raises SourceError or AccessError; whether a request

@@ -179,6 +179,21 @@ def test_who_waited_in_line_for_longer_than_retry_for_may_try_again(studio: Stan
         assert source.whoami().name == "ann@example.com"
 
 
+def test_nobody_stands_in_the_way_while_waiting_to_ask_for_a_token_again(studio: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, busy, answers = TestClock(), list[int](), iter([Reply(503), Reply(502), Reply(0, reset=True)])
+    studio.clock, wait = clock.now, clock.wait
+    studio.instead = lambda request: next(answers, None) if request.path == "/api/token/refresh/" else None
+    with closing(label_studio.open(config(studio, token=studio.pat), {}, clock)) as source:
+
+        def noting(seconds: float) -> None:
+            busy.append(source._http._gate._busy)
+            wait(seconds)
+
+        monkeypatch.setattr(clock, "wait", noting)
+        assert source.whoami().name == "ann@example.com"
+    assert (busy, source.failed.tries) == ([0, 0, 0], 3)
+
+
 def test_a_download_that_is_given_up_gives_its_turn_back(studio: StandIn) -> None:
     clock = TestClock()
     studio.instead = lambda request: Reply(200, b"x" * 1_000_000) if request.path == "/big" else None
