@@ -190,14 +190,11 @@ class SqliteCheckpoint:
             yield from ((project, entry) for entry in pages(self._read, query, (no,), -1, entry_of))
 
     def size(self, sync: str, collection: str) -> int:
-        return self._column("live", sync, collection)
+        return self.known(sync, collection).size()
 
     def kept(self, sync: str, collection: str) -> int:
-        return self._column("kept", sync, collection)
-
-    def _column(self, name: str, sync: str, collection: str) -> int:
         with self._read() as db:
-            row = db.execute(f"SELECT {name} FROM collection WHERE sync = ? AND id = ?", (sync, pack(collection))).fetchone()
+            row = db.execute("SELECT kept FROM collection WHERE sync = ? AND id = ?", (sync, pack(collection))).fetchone()
         return int(row[0]) if row else 0
 
     def failures(self, sync: str, limit: int = -1, collection: str | None = None) -> list[Failure]:

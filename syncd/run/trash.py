@@ -41,14 +41,10 @@ def outlived(job: Job, listed: Callable[[], Iterable[str]]) -> Iterator[str]:
     """Among the listed keys, which `listed` gives in order as often as asked, the files that may go: in the trash for longer than its retention, or
     earlier TaskFiles that no rule of the history keeps.
     """
-    yield from _expired(job, listed())
-    yield from surplus(job, listed())
-
-
-def _expired(job: Job, listed: Iterable[str]) -> Iterator[str]:
     retention = _retention(job)
     over = job.clock.now() - (retention + DAY if retention else 0)  # a key tells only the day
-    return (key for key in listed if (found := job.layout.named(key)) is not None and found.where == "trash" and found.at <= over)
+    yield from (key for key in listed() if (found := job.layout.named(key)) is not None and found.where == "trash" and found.at <= over)
+    yield from surplus(job, listed())
 
 
 def _retention(job: Job) -> int:
