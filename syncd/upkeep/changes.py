@@ -31,16 +31,16 @@ from syncd.targets.base import Target
 
 Line = dict[str, object]
 _POLL = 2.0  # seconds
-_BACK = 30  # days that a killed Run's feed may come late; more would make each look at a silent Sync dear
+_BACK = 30  # days that a Run may last, or a killed one's feed come late; more would make each look at a silent Sync dear
 _FAR = 366  # days that are listed one by one; of more everything is
 
 
 def changes(target: Target, clock: Clock, *, after: str = "", since: int | None = None, follow: bool = False) -> Iterator[Line]:
-    """The lines after Run `after`, recorded at `since` (microseconds) or later. follow: and those to come, until stopped. A Run that began before the
-    day before `since` is not looked for. Raises TargetError.
+    """The lines after Run `after`, recorded at `since` (microseconds) or later. follow: and those to come, until stopped. A Run that began more than
+    30 days before `since` is not looked for. Raises TargetError.
     """
     run, at = keys.feed(after) if after else "", "" if since is None else format_time(since)
-    first = _day(run) if run else at and _earlier(at[:10], 1)
+    first = _day(run) if run else at and _earlier(at[:10], _BACK)
     begun, told = format_date(clock.now()), set[str]()
     while True:
         for key in _feeds(target, clock, first):

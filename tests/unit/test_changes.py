@@ -73,6 +73,13 @@ def test_since_a_time_gives_what_was_recorded_then_or_later(rig: Rig, source: Me
     assert [] == list(changes(target, rig.clock, since=moment + 9 * DAY))
 
 
+def test_since_a_time_gives_what_a_run_recorded_that_had_begun_days_before(rig: Rig, target: Target) -> None:
+    begun, moment = rig.clock.now() - 5 * DAY, rig.clock.now()
+    lines = [f'{{"task": "{task}", "at": "{format_time(at)}"}}\n' for task, at in (("8", begun), ("9", moment + SECOND))]
+    target.put(keys.feed(new_run_id(begun)), "".join(lines).encode())
+    assert ["9"] == [line["task"] for line in changes(target, rig.clock, since=moment + SECOND)]
+
+
 def test_only_the_wanted_days_are_listed_and_of_years_all_at_once(
     rig: Rig, source: MemorySource, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
