@@ -122,9 +122,11 @@ class LabelStudio:
     def confirm_collection(self, collection: Collection) -> bool:
         if not (collection.id.isascii() and collection.id.isdigit()):  # no id of Label Studio's, which answers with a page of HTML
             return False
+        if self._api.project(collection.id) is not None:
+            return False
         if not self._listed or any(c.id == collection.id for c in self._listed):
             self._listed = self._api.projects()
-        return self._api.project(collection.id) is None and all(c.id != collection.id for c in self._listed)
+        return all(c.id != collection.id for c in self._listed)
 
     def settings(self, collection: Collection) -> Mapping[str, object]:
         project = self._api.project(collection.id)

@@ -850,7 +850,7 @@ def test_tasks_that_failed_before_are_tried_once_and_without_a_pause(studio: Sta
     assert (len(follower.run().tasks), follower.run().tasks) == (40, [])
 
 
-def test_each_project_that_is_gone_costs_one_request_however_many_there_are(studio: StandIn) -> None:
+def test_each_project_that_is_gone_or_left_out_costs_one_request_however_many_there_are(studio: StandIn) -> None:
     """Each Run asks again until somebody confirms what the Guard stopped."""
     gone = [studio.project("Gone") for _ in range(5)]
     for project in gone:
@@ -860,7 +860,9 @@ def test_each_project_that_is_gone_costs_one_request_however_many_there_are(stud
     source = connect(studio)
     source.collections()
     assert [source.confirm_collection(Collection(str(project.id + 1000), project.title)) for project in gone] == [True] * 5
-    assert source.requests == 3 + 5
+    here = list(studio.projects)[:5]  # that the config does not name any more
+    assert [source.confirm_collection(Collection(str(project), "Here")) for project in here] == [False] * 5
+    assert source.requests == 3 + 5 + 5
 
 
 def test_settings_follow_edits_and_not_work(studio: StandIn, cats: Project) -> None:
