@@ -198,10 +198,11 @@ class SqliteCheckpoint:
         return int(row[0]) if row else 0
 
     def failures(self, sync: str, limit: int = -1, collection: str | None = None) -> list[Failure]:
+        here, of = ("", ()) if collection is None else ("AND c.id = ?", (pack(collection),))
         with self._read() as db:
-            query = """SELECT c.id, f.task, f.error, f.last_activity FROM failure f JOIN collection c ON c.no = f.collection
-                WHERE c.sync = ? AND c.id = coalesce(?, c.id) ORDER BY c.id, f.task LIMIT ?"""
-            rows = db.execute(query, (sync, None if collection is None else pack(collection), limit)).fetchall()
+            query = f"""SELECT c.id, f.task, f.error, f.last_activity FROM failure f JOIN collection c ON c.no = f.collection
+                WHERE c.sync = ? {here} ORDER BY c.id, f.task LIMIT ?"""
+            rows = db.execute(query, (sync, *of, limit)).fetchall()
             return [Failure(unpack(project), task_of(task), unpack(error), last_activity) for project, task, error, last_activity in rows]
 
     def pending_feeds(self, sync: str) -> list[str]:
