@@ -73,12 +73,12 @@ class Importer:
     def send(self, project: str, tasks: Sequence[Mapping[str, object]]) -> tuple[list[int], Counts]:
         """Import some tasks: their new ids in order, and what the server says it took."""
         body = self._ask(f"/api/projects/{project}/import?return_task_ids=true", list(tasks))
-        ids, counts = body.get("task_ids"), [body.get(f"{kind}_count") for kind in ("task", "annotation", "prediction")]
-        took = Counts(*(count for count in counts if isinstance(count, int)))
-        if not isinstance(ids, list) or None in counts or len(ids) != took.tasks:
-            told = "no counts and ids of the new tasks in the answer"  # yet it may have made them
-            raise TransientError(f"POST /api/projects/{project}/import: {told}: is this a version that syncd knows?")
-        return ids, took
+        ids, told = body.get("task_ids"), [body.get(f"{kind}_count") for kind in ("task", "annotation", "prediction")]
+        counts = [count for count in told if isinstance(count, int)]
+        if not isinstance(ids, list) or len(counts) != len(told) or len(ids) != counts[0]:
+            lacking = "no counts and ids of the new tasks in the answer"  # yet it may have made them
+            raise TransientError(f"POST /api/projects/{project}/import: {lacking}: is this a version that syncd knows?")
+        return ids, Counts(*counts)
 
     def bodies(self, project: str, after: int = 0, among: Sequence[int] = ()) -> Iterator[list[dict[str, Any]]]:
         """Every task with a greater id, or those `among` some ids that are there, by id, in pages, as the backup of that project would hold it."""

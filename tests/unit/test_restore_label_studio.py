@@ -444,7 +444,15 @@ def test_tasks_that_are_too_heavy_together_are_read_back_in_parts(monkeypatch: p
             assert [body["id"] for page in server.bodies(str(project.id), among=ids[2:5]) for body in page] == ids[2:5]
 
 
-@pytest.mark.parametrize("told", [{}, {"task_ids": [7]}, {"task_ids": [], "task_count": 1, "annotation_count": 0, "prediction_count": 0}])
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"task_ids": [7]},
+        {"task_ids": [], "task_count": 1, "annotation_count": 0, "prediction_count": 0},
+        {"task_ids": [7], "task_count": 1, "annotation_count": "0", "prediction_count": 0},
+    ],
+)
 def test_an_answer_that_does_not_say_what_was_made_leaves_it_in_doubt(told: dict[str, object]) -> None:
     """The server has made the tasks, maybe: they must be looked for, not sent again in halves."""
     with StandIn() as studio:
