@@ -91,7 +91,7 @@ def _reported(
     _publish_quietly(job, lease, place, report)
     _settle(report)
     report.source_requests, report.target_requests = job.source.requests - asked[0], job.target.requests - asked[1]
-    report.source_requests_failed = min(report.source_requests, job.source.failed.tries - asked[2])  # a token that can't be renewed fails twice
+    report.source_requests_failed = job.source.failed.tries - asked[2]
     report.target_requests_failed = min(report.target_requests, job.target.failed.tries - asked[3])
     report.seconds = job.clock.monotonic() - begun
     job.checkpoint.finish(lease, report, job.clock.now(), full_since=expected.resumed)
