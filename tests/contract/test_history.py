@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import pytest
 from syncd.errors import TargetError
 from syncd.keys import Layout
 from syncd.model import Kind, Status
+from syncd.targets import s3
 from syncd.targets.base import Versioned
 from syncd.upkeep.asof import Question, find
 from syncd.upkeep.history import Stood, versions_of
 from tests.fakes.gcs_server import GcsServer
 from tests.fakes.memory import SECOND, MemorySource
 from tests.fakes.places import BUCKET, PlaceToTest, S3Server, gcs_place, s3_place
-from tests.fakes.rig import Rig
+from tests.fakes.rig import Rig, TestClock
 
 
 @pytest.fixture(scope="module", params=["s3", "gcs"])
@@ -119,6 +121,24 @@ def test_what_stood_at_a_time_is_found_among_the_buckets_own_versions(rig: Rig) 
             found = list(find(target, Layout(), rig.clock, Question(at=at, bucket=True)))
             assert {one.key: (one.data, one.why) for one in found} == {key: (data, "") for key, data in stood.items()}
         assert [one.why for one in find(target, Layout(), rig.clock, Question(at=moments[0][0])) if one.why]
+
+
+def test_one_client_asks_s3_for_versions_whoever_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The danger: a restore as of a time asks for a hundred tasks at a time, and each client takes 8 MB and 0.2 s."""
+    make, made, clock = s3._client, list[object](), TestClock()
+
+    def counted(*args: Any) -> object:
+        made.append(make(*args))
+        return made[-1]
+
+    monkeypatch.setattr(s3, "_client", counted)
+    with S3Server() as store, ThreadPoolExecutor(8) as pool:
+        target = s3.open(s3.Config.model_validate({"type": "s3", **s3_place(store.url).settings}), clock)
+        target.put("1/1.json", b"{}")
+        for minutes in (0, 60):  # their keys end
+            clock.micros += minutes * 60 * SECOND
+            assert [1] * 40 == list(pool.map(lambda _: len(list(target.versions("1/1.json"))), range(40)))
+    assert len(made) == 2
 
 
 def test_versions_that_can_not_be_read_are_a_target_error(bucket: PlaceToTest) -> None:
