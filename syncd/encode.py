@@ -64,7 +64,7 @@ def digest(data: bytes) -> bytes:
 
 
 def task_file(key: str, body: Mapping[str, object] | bytes) -> TaskFile:
-    """The TaskFile of a body as `parse` gave it, or of a side file's bytes. Raises TaskError."""
+    """The TaskFile of a body: as `parse` gave it, or its very bytes. Raises TaskError."""
     data = body if isinstance(body, bytes) else dumps(body)
     return TaskFile(key, data, digest(data))
 

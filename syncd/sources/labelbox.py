@@ -110,7 +110,7 @@ class Labelbox:
     def changes(
         self, collection: Collection, since: int | None, known: Known, *, position: str | None = None, drafts: bool = True, plan: bool = False
     ) -> Iterator[Batch]:
-        del drafts, plan  # it has none, and writes nothing
+        del drafts, plan  # there are none; an export is but a way to read
         reading = Reading(self._api, self._exports, self._scope(collection), collection.id, known, masks=self._config.masks)
         return reading.incremental(since) if since else reading.full(position)
 
