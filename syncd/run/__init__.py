@@ -21,7 +21,7 @@ from syncd.errors import CheckpointError, GuardTripped, Stopped, SyncdError, Tas
 from syncd.model import Collection, CollectionState, Event, Failure, Kind, Op, Report, Status, Why
 from syncd.plan import Missing, next_cursor
 from syncd.run.collections import all_of, quiet, start, undated_due, unmatched, vanished
-from syncd.run.deletions import Remover, check, with_files
+from syncd.run.deletions import Remover, check, with_files, with_sides
 from syncd.run.feed import publish
 from syncd.run.history import forgotten
 from syncd.run.job import Job, OnProgress, Progress
@@ -154,6 +154,10 @@ def _straight_down(run: _Run, confirm_deletes: str) -> None:
             log.warning("%s: %s; %s", job.target.place, wrong.message, wrong.hint)
     collections = job.source.collections()
     states = job.checkpoint.states(job.name)
+    if run.expected.moved:  # also one that is hidden, or not named for now: it is read anew when it is shown again
+        run.place.claim()  # refused: nothing was begun
+        for id_, state in states.items():
+            job.checkpoint.commit(run.lease, id_, Commit(state=CollectionState(state.collection)))
     missing: list[Missing] = []
     skipped = quiet(job, run.expected, collections, states)
     for collection in run.expected.order([c for c in collections if c.id not in skipped], states):
@@ -233,6 +237,7 @@ def _read(run: _Run, state: CollectionState, reading: Reading) -> tuple[Collecti
     listing = run.listing(project) if listed(job, state, reading) else None
     if first and listing is not None and reading.position is None:
         state = replace(state, fresh=nothing_stands(job, project, listing))
+    anew = first and reading.position is None and known.size() > 0  # its Entries may tell of another place
     failing, missing, unread = set(known.failing()), list[str](), list[Failure]()
     earned = state.pass_cursor  # a resumed pass earns what it began with, or what changed behind its position would be missed
     recorded = bool(failing)
@@ -253,14 +258,17 @@ def _read(run: _Run, state: CollectionState, reading: Reading) -> tuple[Collecti
         recorded = recorded or bool(steps or failed)
         run.writer.submit(page)
     run.writer.drain()
-    held = [f.last_activity for f in [*unread, *job.checkpoint.failures(job.name, collection=project)]]
+    left = job.checkpoint.failures(job.name, collection=project)
+    if run.expected.moved and left:
+        job.checkpoint.commit(run.lease, project, Commit(forgotten=with_sides(known, left), failed=left))  # none of their files came here (I1)
+    held = [f.last_activity for f in [*unread, *left]]
     floor = state.cursor
     if reading.since is None and floor is not None and earned is not None:
         floor = min(floor, earned)  # everything was read: a Cursor ahead of the Source (its clock was wrong, a bit flipped) comes back
     whole = reading.position is None and not held and not missing  # what this look leaves over, the next Run looks at again
     after = replace(
         state,
-        cursor=next_cursor(floor, earned, held),
+        cursor=None if anew and unread else next_cursor(floor, earned, held),  # what could not be read stands here only once it was
         position=None,
         pass_cursor=None,
         fresh=False,

@@ -19,9 +19,9 @@ FEW = 100  # Collections: asking so many each Run costs no more than seconds, an
 
 def start(collection: Collection, state: CollectionState | None, *, moved: bool) -> CollectionState:
     """The state a Run starts from. Another created_at under the same id is another Collection: it is read from the beginning, and what the old one
-    had and this one lacks is missing. moved: see `Outlook`; a first pass begins anew, since what is before its position stands elsewhere.
+    had and this one lacks is missing. moved: see `Outlook`; what was read before stands elsewhere.
     """
-    if state is None or state.collection.created_at != collection.created_at or (moved and state.cursor is None):
+    if state is None or state.collection.created_at != collection.created_at or moved:
         return CollectionState(collection)
     return replace(state, collection=collection)
 

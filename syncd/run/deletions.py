@@ -14,8 +14,9 @@ from syncd import encode
 from syncd.checkpoint.base import Commit, Lease
 from syncd.clock import DAY
 from syncd.errors import GuardTripped
+from syncd.keys import SIDE
 from syncd.known import Known
-from syncd.model import Collection, Entry, Event, Gone, Op, Report, Why
+from syncd.model import Collection, Entry, Event, Failure, Gone, Op, Report, Why
 from syncd.plan import Missing, plan_id, tripped
 from syncd.run.job import Job
 from syncd.run.place import Place
@@ -34,6 +35,12 @@ def with_files(known: Known, missing: Sequence[str]) -> tuple[list[str], list[st
         for task in chunk:
             (live if task in entries and not entries[task].kept else over).append(task)
     return live, over
+
+
+def with_sides(known: Known, failures: Sequence[Failure]) -> list[str]:
+    """The ids of those tasks that have Entries, and of their side files."""
+    tasks = {failure.task for failure in failures}
+    return [id_ for id_ in known.all_ids() if not tasks.isdisjoint((id_, id_.partition(SIDE)[0]))]
 
 
 def check(job: Job, missing: Sequence[Missing], confirmed: str) -> None:

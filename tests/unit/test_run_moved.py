@@ -1,0 +1,116 @@
+"""A Sync whose place is another one now, or is empty all of a sudden: what its Entries tell of is not there, and no Run may call that a backup."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.errors import TaskError
+from syncd.keys import SIDE
+from syncd.model import Collection, Failure, Kind, Status
+from syncd.sources.base import Batch
+from syncd.targets import local
+from syncd.targets.base import Target
+from tests.fakes.memory import MemorySource
+from tests.fakes.rig import Rig, TestClock
+
+MASK = f"3{SIDE}mask.png"
+
+
+@pytest.fixture
+def source() -> MemorySource:
+    source = MemorySource(page=10)
+    source.add("1", 5)
+    source.add("2", 5)
+    return source
+
+
+@pytest.fixture
+def rig(source: MemorySource, tmp_path: Path) -> Rig:
+    clock = TestClock()
+    rig = Rig(source, folder(tmp_path / "backup", clock), tmp_path / "state", clock)
+    assert rig.run().status is Status.OK
+    return rig
+
+
+def folder(path: Path, clock: TestClock) -> Callable[[], Target]:
+    return lambda: local.open(local.Config(type="local", path=path), clock)
+
+
+def whole(rig: Rig, source: MemorySource) -> bool:
+    return rig.tasks() == rig.expected(source.expected().items()) and {"1/_project.json", "2/_project.json"} < rig.files().keys()
+
+
+def partly_read(source: MemorySource, monkeypatch: pytest.MonkeyPatch, task: str | None = None) -> None:
+    real = source.changes
+
+    def changes(*args: Any, **options: Any) -> Iterator[Batch]:
+        for batch in real(*args, **options):
+            yield replace(batch, tasks=[task for task in batch.tasks if task.id not in {"3", MASK}], failed=[Failure("1", task, "unreadable")])
+
+    monkeypatch.setattr(source, "changes", changes)
+
+
+def hidden(source: MemorySource, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: Callable[[], list[Collection]] = source.collections
+    monkeypatch.setattr(source, "collections", lambda: [collection for collection in shown() if collection.id != "2"])
+
+
+def poisoned(source: MemorySource, monkeypatch: pytest.MonkeyPatch) -> None:
+    for id_ in ("3", "4"):
+        monkeypatch.setattr(source.world["1"].tasks[id_], "poison", "unreadable")
+
+
+def unsettled(source: MemorySource, monkeypatch: pytest.MonkeyPatch) -> None:
+    del monkeypatch
+    source.fail("settings", 1, TaskError("not now"))
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+@pytest.mark.parametrize("trouble", [partly_read, hidden, poisoned, unsettled])
+def test_what_a_first_run_elsewhere_could_not_bring_is_brought_by_a_later_one(
+    trouble: Callable[[MemorySource, pytest.MonkeyPatch], None], runs: int, rig: Rig, source: MemorySource, tmp_path: Path
+) -> None:
+    """The danger: its Entry is of the place before, so the Run that can read it again says `unchanged`, and the new place lacks it."""
+    rig.open_target = folder(tmp_path / "elsewhere", rig.clock)
+    for _ in range(runs):
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            trouble(source, monkeypatch)
+            rig.run()
+    assert rig.run().status is Status.OK
+    assert whole(rig, source)
+
+
+def test_side_files_of_a_task_that_could_not_be_brought_are_brought_with_it(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
+    source.put("1", MASK, b"a mask")
+    assert rig.run().status is Status.OK
+    rig.open_target = folder(tmp_path / "elsewhere", rig.clock)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        partly_read(source, monkeypatch, "3")
+        assert rig.run().status is Status.PARTIAL
+    assert rig.run().status is Status.OK
+    assert {"1/3.json", "1/3/mask.png"} < rig.files().keys()
+
+
+def test_a_collection_that_is_not_named_during_the_move_is_brought_when_it_is_named_again(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
+    rig.open_target = folder(tmp_path / "elsewhere", rig.clock)
+    rig.rules["projects"] = ["1"]
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        hidden(source, monkeypatch)
+        assert rig.run().status is Status.OK
+    del rig.rules["projects"]
+    assert (Kind.INCREMENTAL, Status.OK) == ((report := rig.run()).kind, report.status)
+    assert whole(rig, source)
+
+
+def test_a_task_that_never_can_be_brought_makes_no_run_read_everything(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
+    rig.open_target = folder(tmp_path / "elsewhere", rig.clock)
+    source.world["1"].tasks["3"].poison = "unreadable"
+    assert rig.run().status is Status.PARTIAL
+    source.reads.clear()
+    assert (Kind.INCREMENTAL, 1) == ((report := rig.run()).kind, len(report.failed))
+    assert source.reads == ["3"]
