@@ -12,12 +12,14 @@ import errno
 import os
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY
 # ext2-4, XFS, btrfs, F2FS, ZFS, tmpfs: here syncfs writes everything, waits for the disk and tells of a failed write (numbers: statfs(2)).
 _SYNCFS_TYPES = {0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2FC12FC1, 0x01021994}
 _SYNCFS_KERNEL = (5, 8)  # the first Linux whose syncfs does
+_Statfs = ctypes.c_long * 64  # struct statfs: f_type comes first; more room than any layout needs
 
 
 class Folder:
@@ -66,7 +68,7 @@ def trusts_syncfs(folder: Folder) -> bool:
     release = re.match(r"(\d+)\.(\d+)", os.uname().release)
     if os.uname().sysname != "Linux" or not release or (int(release[1]), int(release[2])) < _SYNCFS_KERNEL:
         return False
-    found = (ctypes.c_long * 64)()  # struct statfs: f_type comes first; more room than any layout needs
+    found = _Statfs()
     return _libc().fstatfs(folder.fd, found) == 0 and found[0] & 0xFFFFFFFF in _SYNCFS_TYPES
 
 
@@ -84,5 +86,6 @@ def _make_root(root: Path) -> None:
             os.fsync(parent.fd)
 
 
+@cache  # each one is types that hold each other: 4 KB that wait for the collector, which in a daemon seldom comes
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import shutil
 import subprocess
@@ -263,6 +264,20 @@ class TestDurability:
         with pytest.raises(TargetError, match="the disk answers with errors"):
             target.delete(["1/2.json"])
         assert target.get("1/2.json") == b"x"
+
+    def test_a_flush_leaves_nothing_for_the_collector(self, root: Path) -> None:
+        """A daemon flushes for months, and its collector seldom comes."""
+
+        def flushed(key: str) -> None:
+            target = LocalTarget(root, 1)
+            target.put(key, b"x")
+            target.flush()
+
+        flushed("a")
+        gc.collect()
+        for key in ("b", "c", "d"):
+            flushed(key)
+        assert gc.collect() == 0
 
     def test_a_sweep_keeps_the_speed(self, monkeypatch: pytest.MonkeyPatch, root: Path, target: LocalTarget) -> None:
         put(target, "1/2.json", b"x")
