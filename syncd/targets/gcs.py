@@ -6,6 +6,7 @@ Refuses nothing that `objects` does not refuse. With an `endpoint` and no accoun
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC
@@ -18,7 +19,7 @@ from obstore.store import GCSStore
 from syncd.clock import Clock, parse_time
 from syncd.errors import AccessError, TargetError, discreet
 from syncd.targets.base import Finding, Sign, Version
-from syncd.targets.objects import ObjectConfig, ObjectTarget, Vendor, eaten
+from syncd.targets.objects import ObjectConfig, ObjectTarget, Vendor, eaten, shared
 
 if TYPE_CHECKING:
     from obstore.store import GCSConfig, GCSCredential
@@ -47,7 +48,8 @@ def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every ed
     settings: GCSConfig = {"base_url": config.endpoint} if config.endpoint else {}
     make = partial(GCSStore, config=settings, credential_provider=token)
     ramp = None if config.endpoint else _RAMP
-    vendor = Vendor("gs", _HINT, bulk_delete=False, make=make, inspect=partial(_inspect, config), versions=partial(_versions, config), ramp=ramp)
+    versions = partial(_versions, config, shared(partial(_client, config), clock, math.inf))
+    vendor = Vendor("gs", _HINT, bulk_delete=False, make=make, inspect=partial(_inspect, config), versions=versions, ramp=ramp)
     return ObjectTarget(vendor, config, clock)
 
 
@@ -113,16 +115,15 @@ def _inspect(config: Config) -> Iterator[Finding]:
             yield from eaten("Delete deletes files", when.get("matchesPrefix") or [""], config.prefix)
 
 
-def _versions(config: Config, path: str) -> Iterator[Version]:
+def _versions(config: Config, client_of: Callable[[], Any], path: str) -> Iterator[Version]:
     from google.api_core.exceptions import Forbidden, GoogleAPIError
     from google.auth.exceptions import GoogleAuthError
 
     try:
-        with closing(_client(config)) as client:
-            found = [blob for blob in client.list_blobs(config.bucket, prefix=path, versions=True, timeout=30, retry=None) if blob.name == path]
-            for blob in sorted(found, key=lambda blob: blob.generation, reverse=True):
-                until = parse_time(blob.time_deleted.isoformat()) if blob.time_deleted else None
-                yield Version(parse_time(blob.time_created.isoformat()), until, blob.download_as_bytes(timeout=30))
+        blobs = client_of().list_blobs(config.bucket, prefix=path, versions=True, timeout=30, retry=None)
+        for blob in sorted((blob for blob in blobs if blob.name == path), key=lambda blob: blob.generation, reverse=True):
+            until = parse_time(blob.time_deleted.isoformat()) if blob.time_deleted else None
+            yield Version(parse_time(blob.time_created.isoformat()), until, blob.download_as_bytes(timeout=30))
     except (GoogleAPIError, GoogleAuthError, OSError, ValueError, AttributeError) as error:  # AttributeError: a body it knows no form of
         text = f"gs://{config.bucket}/{path}: its versions can't be read: {discreet(str(error)).partition(chr(10))[0][:200]}"
         if isinstance(error, (Forbidden, GoogleAuthError)):
@@ -133,7 +134,11 @@ def _versions(config: Config, path: str) -> Iterator[Version]:
 def _client(config: Config) -> Any:  # google-cloud-storage ships no types
     from google.auth.credentials import AnonymousCredentials
     from google.cloud.storage import Client
+    from requests.adapters import HTTPAdapter
 
     credentials = AnonymousCredentials() if _unsigned(config) else _credentials(config.service_account_file)  # type: ignore[no-untyped-call]  # as above
     options = {"api_endpoint": config.endpoint} if config.endpoint else None
-    return Client(project=None, credentials=credentials, client_options=options)
+    client = Client(project=None, credentials=credentials, client_options=options)
+    for scheme in ("https://", "http://"):  # the vendor's own way to use it from many threads
+        client._http.mount(scheme, HTTPAdapter(pool_maxsize=config.concurrency))  # noqa: SLF001 - likewise
+    return client

@@ -11,10 +11,12 @@ from __future__ import annotations
 import itertools
 import re
 import secrets
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
@@ -138,6 +140,17 @@ class Vendor:
     attributes: dict[str, str] = field(default_factory=dict)
     ramp: tuple[float, float] | None = None
     ca_file: Path | None = None
+
+
+def shared(make: Callable[[], T], clock: Clock, lifetime: float) -> Callable[[], T]:
+    """What gives one thing to all threads, and makes another one after so many seconds."""
+    lock, made = threading.Lock(), lru_cache(maxsize=1)(lambda _period: make())
+
+    def give() -> T:
+        with lock:
+            return made(clock.monotonic() // lifetime)
+
+    return give
 
 
 class ObjectTarget:

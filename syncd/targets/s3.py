@@ -8,10 +8,9 @@ Objects get the server-side encryption and storage class that are configured; co
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -23,7 +22,7 @@ from syncd.clock import SECOND, Clock, parse_time, to_datetime
 from syncd.errors import AccessError, TargetError, discreet
 from syncd.fields import Secret
 from syncd.targets.base import Finding, Sign, Version
-from syncd.targets.objects import ObjectConfig, ObjectTarget, Vendor, checked_endpoint, eaten
+from syncd.targets.objects import ObjectConfig, ObjectTarget, Vendor, checked_endpoint, eaten, shared
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -91,7 +90,7 @@ def open(config: Config, clock: Clock) -> ObjectTarget:  # noqa: A001 - every ed
         bulk_delete=True,
         make=partial(S3Store, config=_settings(config), credential_provider=_provider(config, clock)),
         inspect=partial(_inspect, config, clock),
-        versions=partial(_versions, config, _shared(config, clock)),
+        versions=partial(_versions, config, shared(partial(_client, config, clock), clock, _LIFETIME / SECOND)),
         attributes={"Storage-Class": config.storage_class} if config.storage_class else {},
         ca_file=config.ca_file,
     )
@@ -198,12 +197,12 @@ def _inspect(config: Config, clock: Clock) -> Iterator[Finding]:
         yield Finding(Sign.ADVICE, f"how the bucket is set up can't be asked for: {discreet(str(error))}")
 
 
-def _versions(config: Config, shared: Callable[[], Any], path: str) -> Iterator[Version]:
+def _versions(config: Config, client_of: Callable[[], Any], path: str) -> Iterator[Version]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     until = None
     try:
-        client = shared()
+        client = client_of()
         pages = client.get_paginator("list_object_versions").paginate(Bucket=config.bucket, Prefix=path)
         found = [each for page in pages for kind in ("Versions", "DeleteMarkers") for each in page.get(kind, ()) if each["Key"] == path]
         # S3 tells whole seconds, and the newest first
@@ -219,17 +218,6 @@ def _versions(config: Config, shared: Callable[[], Any], path: str) -> Iterator[
         if refused:
             raise AccessError(f"{text}. Allow s3:ListBucketVersions and s3:GetObjectVersion") from error
         raise TargetError(text) from error
-
-
-def _shared(config: Config, clock: Clock) -> Callable[[], Any]:
-    """One client for all threads, another one before its keys end: each takes 8 MB, and 0.2 s to make."""
-    lock, made = threading.Lock(), lru_cache(maxsize=1)(lambda _period: _client(config, clock))
-
-    def client() -> Any:
-        with lock:
-            return made(int(clock.monotonic() * SECOND) // _LIFETIME)
-
-    return client
 
 
 def _client(config: Config, clock: Clock) -> Any:
