@@ -59,7 +59,7 @@ def run_sync(
     expected = outlook(job, kind)
     report = Report(job.name, new_run_id(started), expected.kind, started_at=started, place=place(job))
     with about(job.name, report.run_id):
-        return _reported(job, report, expected, confirm_deletes, take_over, on_progress, around)
+        return _reported(job, report, expected, confirm_deletes, Place(job, take_over=take_over, anew=kind is Kind.FULL), on_progress, around)
 
 
 def new_run_id(started: int) -> str:
@@ -68,12 +68,11 @@ def new_run_id(started: int) -> str:
 
 
 def _reported(
-    job: Job, report: Report, expected: Outlook, confirm_deletes: str, take_over: bool, on_progress: OnProgress | None, around: Around | None
+    job: Job, report: Report, expected: Outlook, confirm_deletes: str, place: Place, on_progress: OnProgress | None, around: Around | None
 ) -> Report:
     begun = job.clock.monotonic()
     lease = job.checkpoint.begin(job.name, report.run_id, report.kind, report.started_at, report.place)
     asked = job.source.requests, job.target.requests, job.source.failed.tries, job.target.failed.tries
-    place = Place(job, take_over=take_over)
     run = _Run(job, lease, report, place, Writer(job, lease, place, report, on_progress), expected)
     try:
         with around(lease, place) if around is not None else nullcontext():

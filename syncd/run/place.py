@@ -1,7 +1,7 @@
 """Whose place in the Target it is (I6), and what stands there.
 
 Rules: the owner marker is read before anything in the Target is written or believed in a Run, and never overwritten without `take_over`;
-a Run that writes nothing asks the Target nothing.
+where there was one and is none, nothing is put but by a full Run that a person asked for; a Run that writes nothing asks the Target nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import orjson
 
 from syncd import encode, keys
 from syncd.clock import format_time
-from syncd.errors import OwnedError
+from syncd.errors import OwnedError, TargetError
 from syncd.model import Stat, TaskFile
 from syncd.run.job import Job
+from syncd.run.outlook import outlook
 from syncd.scratch import Scratch
 from syncd.targets.base import Target
 
@@ -27,22 +28,24 @@ _ETAG_AT = 8  # a listing's value: size in 8 bytes, then the etag
 
 
 class Place:
-    """The Target of one Run, claimed when it is first needed."""
+    """The Target of one Run, claimed when it is first needed. anew: somebody says that it may be empty, and all is looked at."""
 
-    def __init__(self, job: Job, *, take_over: bool) -> None:
+    def __init__(self, job: Job, *, take_over: bool, anew: bool = False) -> None:
         self._job = job
-        self._take_over = take_over
+        self._take_over, self._anew = take_over, anew
         self._lock = threading.Lock()
         self._claimed = False
 
     def claim(self) -> None:
-        """Make sure that the place is this Sync's own, once a Run. Raises OwnedError naming the owner."""
+        """Make sure that the place is this Sync's own, once a Run. Raises OwnedError naming the owner, TargetError when all of it is gone."""
         with self._lock:
             if self._claimed:
                 return
             target, marker = self._job.target, self._marker()
             found = target.get(keys.OWNER)
             if found is None:
+                if emptied := self._emptied():
+                    raise TargetError(emptied)
                 self._create(marker)
             elif not self._ours(found):
                 if not self._take_over:
@@ -56,7 +59,18 @@ class Place:
     def refusal(self) -> str:
         """Why a Run would not get the place; empty when it would. Only asks."""
         found = self._job.target.get(keys.OWNER)
-        return "" if found is None or self._ours(found) else self._refusal(found)
+        return self._emptied() if found is None else "" if self._ours(found) else self._refusal(found)
+
+    def _emptied(self) -> str:
+        """What to say of a place without a marker in which Entries tell of files: a disk is not mounted, say; empty when there may be none."""
+        checkpoint, name = self._job.checkpoint, self._job.name
+        held = sum(checkpoint.size(name, collection) for collection in checkpoint.states(name))
+        if self._anew or not held or outlook(self._job).moved:
+            return ""
+        return (
+            f"{self._job.target.place} has lost its owner marker, and what else? {held:,} tasks were put there. If it is a disk, mount it; if it was "
+            f"emptied, stop syncd and run `syncd sync {name} --full`, which puts everything again"
+        )
 
     def _create(self, marker: bytes) -> None:
         target = self._job.target

@@ -42,7 +42,7 @@ def plan_sync(job: Job, kind: Kind | None = None) -> Iterator[PlanLine]:
         writes |= line.sign != "!"
         yield line
     # a Run that writes nothing does not ask whose place it is; a full one always does
-    if (writes or expected.kind is Kind.FULL) and (refusal := Place(job, take_over=False).refusal()):
+    if (writes or expected.kind is Kind.FULL) and (refusal := Place(job, take_over=False, anew=kind is Kind.FULL).refusal()):
         yield PlanLine("!", job.name, None, f"a Run would be refused: {refusal}", OwnedError.exit_code)
 
 

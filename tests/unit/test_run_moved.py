@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from syncd.checkpoint import sqlite
 from syncd.errors import TaskError
 from syncd.keys import SIDE
 from syncd.model import Collection, Failure, Kind, Status
+from syncd.run.preview import PlanLine, plan_sync
 from syncd.sources.base import Batch
 from syncd.targets import local
 from syncd.targets.base import Target
-from tests.fakes.memory import MemorySource
-from tests.fakes.rig import Rig, TestClock
+from tests.fakes.memory import SECOND, MemorySource
+from tests.fakes.rig import DAY, Rig, TestClock
 
 MASK = f"3{SIDE}mask.png"
 
@@ -43,6 +46,11 @@ def folder(path: Path, clock: TestClock) -> Callable[[], Target]:
 
 def whole(rig: Rig, source: MemorySource) -> bool:
     return rig.tasks() == rig.expected(source.expected().items()) and {"1/_project.json", "2/_project.json"} < rig.files().keys()
+
+
+def plan(rig: Rig) -> list[PlanLine]:
+    with closing(sqlite.open(rig.state)) as checkpoint, closing(rig.open_target()) as target:
+        return list(plan_sync(rig.job(checkpoint, target)))
 
 
 def partly_read(source: MemorySource, monkeypatch: pytest.MonkeyPatch, task: str | None = None) -> None:
@@ -114,3 +122,25 @@ def test_a_task_that_never_can_be_brought_makes_no_run_read_everything(rig: Rig,
     source.reads.clear()
     assert (Kind.INCREMENTAL, 1) == ((report := rig.run()).kind, len(report.failed))
     assert source.reads == ["3"]
+
+
+def test_a_place_that_has_lost_everything_is_not_begun_anew_unasked(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
+    """The danger: the disk is not mounted, Runs put what changed into the bare mount point and say `ok`, and the disk never gets it."""
+    (tmp_path / "backup").rename(tmp_path / "disk")
+    source.now += SECOND
+    source.put("1", "3", {"id": 3, "edited": True})
+    for days in (0, 2):  # nor by a full Run that is merely due
+        rig.clock.micros += days * DAY
+        assert (Status.FAILED, 1) == ((report := rig.run()).status, report.exit_code)
+        assert "mount it" in report.error
+        assert "mount it" in [line.why for line in plan(rig) if line.sign == "!"][-1]
+    assert not rig.files()
+    (tmp_path / "disk").rename(tmp_path / "backup")
+    assert rig.run().status is Status.OK
+    assert whole(rig, source)
+
+
+def test_a_place_that_was_emptied_is_filled_by_a_full_run_that_is_asked_for(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
+    (tmp_path / "backup").rename(tmp_path / "gone")
+    assert (Status.OK, 10) == ((report := rig.run(Kind.FULL)).status, report.healed)
+    assert whole(rig, source)
