@@ -32,8 +32,8 @@ class Retry:
 
     retry_for: seconds from the first try until the last may start; first, longest: bounds of one pause in seconds, doubled each time, with full
     jitter; a `retry_after` from the other side is obeyed as a minimum. pace: gives each try its permit; after an answer that asks to slow down
-    the next permit is the pause, since two would multiply; who still waits for one when another call gives up gives up too. `began`: when a
-    request went out last, where a try begins with a wait for others.
+    the next permit is the pause, since two would multiply; who still waits for one when another call gives up gives up too. `own.began`:
+    when this thread's request went out, where a try begins with a wait for others.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Retry:
         self._longest = longest
         self._lock = threading.Lock()
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
-        self.requests, self.failed, self.began = 0, Failed(), -math.inf
+        self.requests, self.failed, self.own = 0, Failed(), threading.local()
         self._gave_up = -math.inf, ""  # when a call did so last, and why
 
     def call(self, attempt: Callable[[], T], *, tries: int | None = None) -> T:
@@ -69,7 +69,7 @@ class Retry:
                     raise
                 slow_down = str(error) if error.throttled and self._pace else ""
                 pause = self._pause(0 if slow_down else number, error.retry_after)
-                now, end = self._clock.monotonic(), end or max(begun, self.began) + self._retry_for
+                now, end = self._clock.monotonic(), end or max(begun, getattr(self.own, "began", begun)) + self._retry_for
                 if (tries is not None and number >= tries) or now + pause > end:
                     self._gave_up = now, f"{error} (gave up after {number} {'try' if number == 1 else 'tries'})"
                     raise self._exhausted(self._gave_up[1]) from error

@@ -278,7 +278,7 @@ class Http:
     def _send(
         self, method: str, path: str, limit: int | None = None, headers: Mapping[str, str] | None = None, **options: Any
     ) -> tuple[httpx.Response, bytes]:
-        with self._gate.turn() as self._retry.began:  # a token may expire in line
+        with self._gate.turn() as self._retry.own.began:  # a token may expire in line
             headers = {"Authorization": self._auth.header(self._post), **(headers or {})}
             return self._receive(method, path, limit, headers=headers, **options)
 

@@ -179,6 +179,22 @@ def test_who_waited_in_line_for_longer_than_retry_for_may_try_again(studio: Stan
         assert source.whoami().name == "ann@example.com"
 
 
+def test_time_to_try_again_counts_from_ones_own_request(studio: StandIn) -> None:
+    """The danger: while others ask, a page that times out for its weight is asked for thrice before it is halved."""
+    clock, answer, late = TestClock(), studio.answer, iter([True])
+
+    def slow(request: Request) -> Reply:
+        if "whoami" not in request.path or not next(late, False):
+            return answer(request)
+        clock.wait(100)
+        pool.submit(source.collections).result()
+        return Reply(503)
+
+    studio.answer = slow  # type: ignore[method-assign]  # before it takes its own lock
+    with ThreadPoolExecutor(1) as pool, closing(label_studio.open(config(studio, concurrency=2), {}, clock)) as source, pytest.raises(SourceError):
+        source.whoami()
+
+
 def test_nobody_stands_in_the_way_while_waiting_to_ask_for_a_token_again(studio: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, busy, answers = TestClock(), list[int](), iter([Reply(503), Reply(502), Reply(0, reset=True)])
     studio.clock, wait = clock.now, clock.wait
