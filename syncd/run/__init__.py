@@ -56,6 +56,7 @@ def run_sync(
     around: what else is done under this Run's Lease, before it reads and after its deletions.
     """
     started = job.clock.now()
+    kind = Kind.FULL if take_over else kind  # nobody knows what the other owner put there
     expected = outlook(job, kind)
     report = Report(job.name, new_run_id(started), expected.kind, started_at=started, place=place(job))
     with about(job.name, report.run_id):

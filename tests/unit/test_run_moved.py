@@ -144,3 +144,15 @@ def test_a_place_that_was_emptied_is_filled_by_a_full_run_that_is_asked_for(rig:
     (tmp_path / "backup").rename(tmp_path / "gone")
     assert (Status.OK, 10) == ((report := rig.run(Kind.FULL)).status, report.healed)
     assert whole(rig, source)
+
+
+def test_what_another_owner_put_meanwhile_is_made_right_when_the_place_is_taken_back(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
+    """The danger: the Entries tell of what stood there before the other one came, and the Run that takes the place back says `nothing changed`."""
+    strange = MemorySource()
+    strange.add("1", 4)
+    strange.put("1", "3", {"id": 3, "of": "another server"})
+    other = Rig(strange, rig.open_target, tmp_path / "another state", rig.clock)
+    assert other.run(take_over=True).status is Status.OK
+    assert (Status.OK, 1) == ((report := rig.run(take_over=True)).status, report.healed)
+    assert whole(rig, source)
+    assert 11 == other.run(Kind.FULL).exit_code
