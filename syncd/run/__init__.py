@@ -59,8 +59,9 @@ def run_sync(
     kind = Kind.FULL if take_over else kind  # nobody knows what the other owner put there
     expected = outlook(job, kind)
     report = Report(job.name, new_run_id(started), expected.kind, started_at=started, place=place(job))
+    where = Place(job, take_over=take_over, anew=kind is Kind.FULL or around is not None)
     with about(job.name, report.run_id):
-        return _reported(job, report, expected, confirm_deletes, Place(job, take_over=take_over, anew=kind is Kind.FULL), on_progress, around)
+        return _reported(job, report, expected, confirm_deletes, where, on_progress, around)
 
 
 def new_run_id(started: int) -> str:

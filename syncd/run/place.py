@@ -68,7 +68,7 @@ class Place:
         if self._anew or not held or outlook(self._job).moved:
             return ""
         return (
-            f"{self._job.target.place} has lost its owner marker, and what else? {held:,} tasks were put there. If it is a disk, mount it; if it was "
+            f"{self._job.target.place} has no owner marker any more, though {held:,} tasks were put there. If it is a disk, mount it; if it was "
             f"emptied, stop syncd and run `syncd sync {name} --full`, which puts everything again"
         )
 

@@ -78,7 +78,7 @@ def verify(job: Job, *, read: float = 0.0, source: bool = False) -> Iterator[Ver
         for line in _Target(job, read, pool).lines():
             wrong |= line.sign != SAME
             yield line
-    if wrong and (refusal := Place(job, take_over=False).refusal()):
+    if wrong and (refusal := Place(job, take_over=False, anew=True).refusal()):
         yield VerifyLine(ERROR, "", None, "", refusal)
     yield from (line._replace(source=True) for line in (_source(job) if source else _failing(job)))
 

@@ -136,6 +136,14 @@ class TestFound:
         assert desk.tasks() == desk.expected(((p, t), b) for (p, t), b in source.expected().items() if isinstance(b, dict))
         assert desk.verify(read=EVERYTHING, source=True) == []
 
+    def test_a_place_that_was_emptied_is_filled_again(self, desk: Desk) -> None:
+        shutil.rmtree(desk.path("1").parent)
+        lines = desk.verify()
+        assert {MISSING} == {line.sign for line in lines}
+        assert [] == (done := desk.repair(lines)).left
+        assert Status.OK is done.report.status
+        assert desk.verify(read=EVERYTHING, source=True) == []
+
     def test_a_task_that_the_last_run_could_not_back_up_is_not_right_and_may_be_mended(self, desk: Desk, source: MemorySource) -> None:
         source.now += SECOND
         source.put("1", "70", {"id": 70, "data": {}})
