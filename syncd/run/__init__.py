@@ -26,7 +26,7 @@ from syncd.run.feed import publish
 from syncd.run.history import forgotten
 from syncd.run.job import Job, OnProgress, Progress
 from syncd.run.outlook import Outlook, outlook, place
-from syncd.run.place import Listing, Place, rescue
+from syncd.run.place import Listing, Place
 from syncd.run.readahead import read_ahead
 from syncd.run.reading import Reading, assess, listed, nothing_stands, readings
 from syncd.run.trash import outlived
@@ -186,9 +186,6 @@ def _follow_deletions(run: _Run, collections: dict[str, Collection], missing: Se
 def _back_up(run: _Run, collection: Collection, state: CollectionState | None) -> list[Missing]:
     """Everything of one Collection but its deletions; those are returned."""
     job = run.job
-    if state is not None and state.collection.created_at != collection.created_at and state.settings:
-        run.place.claim()
-        rescue(job, job.layout.settings(collection.id), state.settings, job.layout.trash(collection.id, None, state.settings, job.clock.now()))
     state = start(collection, state, moved=run.expected.moved)
     before = job.checkpoint.size(job.name, collection.id)
     cursor = state.cursor
@@ -213,9 +210,13 @@ def _keep_settings(run: _Run, state: CollectionState) -> CollectionState:
         if file.digest == state.settings and run.report.kind is not Kind.FULL:
             return state
         run.place.claim()
-        right = job.target.get(file.key) == file.data  # the Checkpoint may not know: it may be new, or wrong
+        found = job.target.get(file.key)
+        right = found == file.data  # the Checkpoint may not know: it may be new, or wrong
         if right and file.digest == state.settings:
             return state
+        if found is not None and not right and not state.settings:  # those of a Collection that had this id before, for all we know
+            job.target.put(job.layout.trash(project, None, encode.digest(found), job.clock.now()), found)
+            job.target.flush()
         if not right:
             job.target.put(file.key, file.data)
     except TaskError as error:

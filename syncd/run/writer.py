@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
+from syncd import encode
 from syncd.checkpoint.base import Commit, Lease
 from syncd.errors import SyncdError, TaskError
 from syncd.model import CollectionState, Counts, Entry, Event, Failure, Op, Report, Revision, Stat, TaskFile, Why
@@ -66,7 +67,7 @@ class Page:
 class Outcome(NamedTuple):
     """What became of a Step: an Entry to record, or a Failure, or neither when it was not begun any more.
 
-    put: its file was put, or is to be; trashed: the file it replaced is in the trash; kept: it is in the history.
+    put: its file was put, or is to be; trashed: the file it replaced is in the trash; kept: it came there or into the history just now.
     """
 
     step: Step
@@ -170,7 +171,19 @@ class Writer:
             # whatever on_delete says, since no Guard watches a put
             trash = self._layout.trash(step.project, step.task, step.entry.digest, self._job.clock.now())
             trashed = rescue(self._job, file.key, step.entry.digest, trash)
-        return Outcome(step, put=True, trashed=trashed, kept=self._history.keep(step))
+        kept = self._history.keep(step)
+        aside = not kept and self._set_aside(step)
+        return Outcome(step, put=True, trashed=trashed or aside, kept=kept or aside)
+
+    def _set_aside(self, step: Step) -> bool:
+        """Where the Checkpoint was lost, the file that stands there may be the last one of another task, which had this id before."""
+        if step.entry is not None or step.found is None:
+            return False
+        data = self._job.target.get(step.file.key)
+        if data is None or data == step.file.data:
+            return False
+        self._job.target.put(self._layout.trash(step.project, step.task, encode.digest(data), self._job.clock.now()), data)
+        return True
 
     def _put(self, ready: Outcome) -> Outcome:
         step = ready.step

@@ -156,3 +156,18 @@ def test_what_another_owner_put_meanwhile_is_made_right_when_the_place_is_taken_
     assert (Status.OK, 1) == ((report := rig.run(take_over=True)).status, report.healed)
     assert whole(rig, source)
     assert 11 == other.run(Kind.FULL).exit_code
+
+
+def test_a_new_server_under_the_ids_of_the_lost_one_destroys_nothing_though_the_checkpoint_is_lost_too(
+    rig: Rig, source: MemorySource, tmp_path: Path
+) -> None:
+    """The danger: server and syncd stood on one disk. Both are set up anew, `--take-over` is typed as the refusal says: the backup is overwritten."""
+    lost = {data for key, data in rig.files().items() if not key.startswith("_syncd/")}
+    source.world.clear()
+    for number in (1, 2, 3):
+        source.put("1", str(number), {"id": number, "of": "the new server"})
+    source.world["1"].settings = {"label_config": "<View>new</View>"}
+    rig.state = tmp_path / "new state"
+    assert (Status.OK, 3, 3) == ((report := rig.run(take_over=True)).status, report.written, report.trashed)
+    assert lost <= set(rig.files().values())
+    assert rig.tasks()["1/1.json"]["of"] == "the new server"
