@@ -28,33 +28,37 @@ _ETAG_AT = 8  # a listing's value: size in 8 bytes, then the etag
 
 
 class Place:
-    """The Target of one Run, claimed when it is first needed. anew: somebody says that it may be empty, and all is looked at."""
+    """The Target of one Run, claimed when it is first needed. anew: somebody says that it may be empty, and all is looked at.
+
+    inherited: it is claimed, and was somebody else's before, whose files may stand under any id.
+    """
 
     def __init__(self, job: Job, *, take_over: bool, anew: bool = False) -> None:
         self._job = job
         self._take_over, self._anew = take_over, anew
         self._lock = threading.Lock()
-        self._claimed = False
+        self._claimed = self.inherited = False
 
     def claim(self) -> None:
         """Make sure that the place is this Sync's own, once a Run. Raises OwnedError naming the owner, TargetError when all of it is gone."""
         with self._lock:
             if self._claimed:
                 return
-            target, marker = self._job.target, self._marker()
+            target = self._job.target
             found = target.get(keys.OWNER)
             if found is None:
                 if emptied := self._emptied():
                     raise TargetError(emptied)
-                self._create(marker)
+                self._create(self._marker())
             elif not self._ours(found):
                 if not self._take_over:
                     raise OwnedError(self._refusal(found))
                 log.warning("taking over %s from %s", target.place, _describe(found, self._job.checkpoint.id))
-                target.put(keys.OWNER, marker)
+                found = self._marker(inherited=True)
+                target.put(keys.OWNER, found)
                 target.flush()
             target.sweep()
-            self._claimed = True
+            self._claimed, self.inherited = True, bool(_parse(found or b"").get("inherited"))
 
     def refusal(self) -> str:
         """Why a Run would not get the place; empty when it would. Only asks."""
@@ -81,10 +85,10 @@ class Place:
         if found is None or not self._ours(found):
             raise OwnedError(self._refusal(found or b""))
 
-    def _marker(self) -> bytes:
+    def _marker(self, **more: bool) -> bytes:
         job = self._job
         return encode.dumps({
-            "checkpoint": job.checkpoint.id, "sync": job.name, "host": socket.gethostname(), "since": format_time(job.clock.now()),
+            "checkpoint": job.checkpoint.id, "sync": job.name, "host": socket.gethostname(), "since": format_time(job.clock.now()), **more,
         })  # fmt: skip
 
     def _ours(self, marker: bytes) -> bool:

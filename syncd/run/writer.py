@@ -177,7 +177,7 @@ class Writer:
 
     def _set_aside(self, step: Step) -> bool:
         """Where the Checkpoint was lost, the file that stands there may be the last one of another task, which had this id before."""
-        if step.entry is not None or step.found is None:
+        if step.entry is not None or (step.found is None if step.looked else not self._place.inherited):
             return False
         data = self._job.target.get(step.file.key)
         if data is None or data == step.file.data:

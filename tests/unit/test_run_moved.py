@@ -171,3 +171,16 @@ def test_a_new_server_under_the_ids_of_the_lost_one_destroys_nothing_though_the_
     assert (Status.OK, 3, 3) == ((report := rig.run(take_over=True)).status, report.written, report.trashed)
     assert lost <= set(rig.files().values())
     assert rig.tasks()["1/1.json"]["of"] == "the new server"
+
+
+def test_nor_does_a_new_server_whose_tasks_come_later(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
+    """No later Run lists what stands there."""
+    lost = rig.files()["1/2.json"]
+    source.world["1"].tasks.clear()
+    rig.state = tmp_path / "new state"
+    assert rig.run(take_over=True).status is Status.OK
+    source.now += 3600 * SECOND
+    source.put("1", "2", {"id": 2, "of": "the new server"})
+    source.put("1", "9", {"id": 9})
+    assert (Kind.INCREMENTAL, 2, 1) == ((report := rig.run()).kind, report.written, report.trashed)
+    assert lost in rig.files().values()
