@@ -22,6 +22,7 @@ from syncd.plan import Action, Decision
 from syncd.run.history import Keeper
 from syncd.run.job import Job, OnProgress, Progress
 from syncd.run.place import Place, rescue, stands
+from syncd.sources import rows
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -180,7 +181,7 @@ class Writer:
         if step.entry is not None or (step.found is None if step.looked else not self._place.inherited):
             return False
         data = self._job.target.get(step.file.key)
-        if data is None or data == step.file.data:
+        if data is None or not _of_another(data, step.revision):
             return False
         self._job.target.put(self._layout.trash(step.project, step.task, encode.digest(data), self._job.clock.now()), data)
         return True
@@ -253,6 +254,16 @@ class Writer:
         if self._on_progress is not None:
             read = self._read[page.project] = self._read.get(page.project, 0) + tasks + len(page.failed)
             self._on_progress(Progress(page.project, page.title, page.total, read, report.written, len(self._failed), report.bytes_written))
+
+
+def _of_another(data: bytes, revision: Revision) -> bool:
+    """Whether this file says that it is of a task made at another time."""
+    try:
+        body = encode.parse(data)
+    except TaskError:
+        return False
+    made = rows.created_at(body) if isinstance(body, dict) else 0
+    return made not in {0, revision.created_at}
 
 
 def _entry(step: Step, etag: bytes) -> Entry:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from syncd.checkpoint import sqlite
+from syncd.clock import format_time
 from syncd.errors import TaskError
 from syncd.keys import SIDE
 from syncd.model import Collection, Failure, Kind, Status
@@ -158,12 +159,21 @@ def test_what_another_owner_put_meanwhile_is_made_right_when_the_place_is_taken_
     assert 11 == other.run(Kind.FULL).exit_code
 
 
+def dated(rig: Rig, source: MemorySource) -> None:
+    """Backed up with bodies that say when their task was made, as a Label Studio's do."""
+    for task in source.world["1"].tasks.values():
+        task.body = {**task.body, "data": {}, "created_at": format_time(task.created_at)}  # type: ignore[dict-item]  # no side files
+    rig.run(Kind.FULL)
+
+
 def test_a_new_server_under_the_ids_of_the_lost_one_destroys_nothing_though_the_checkpoint_is_lost_too(
     rig: Rig, source: MemorySource, tmp_path: Path
 ) -> None:
     """The danger: server and syncd stood on one disk. Both are set up anew, `--take-over` is typed as the refusal says: the backup is overwritten."""
+    dated(rig, source)
     lost = {data for key, data in rig.files().items() if not key.startswith("_syncd/")}
     source.world.clear()
+    source.now += SECOND
     for number in (1, 2, 3):
         source.put("1", str(number), {"id": number, "of": "the new server"})
     source.world["1"].settings = {"label_config": "<View>new</View>"}
@@ -175,6 +185,7 @@ def test_a_new_server_under_the_ids_of_the_lost_one_destroys_nothing_though_the_
 
 def test_nor_does_a_new_server_whose_tasks_come_later(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
     """No later Run lists what stands there."""
+    dated(rig, source)
     lost = rig.files()["1/2.json"]
     source.world["1"].tasks.clear()
     rig.state = tmp_path / "new state"
@@ -184,3 +195,12 @@ def test_nor_does_a_new_server_whose_tasks_come_later(rig: Rig, source: MemorySo
     source.put("1", "9", {"id": 9})
     assert (Kind.INCREMENTAL, 2, 1) == ((report := rig.run()).kind, report.written, report.trashed)
     assert lost in rig.files().values()
+
+
+def test_an_edited_task_of_a_lost_checkpoint_is_simply_put(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
+    dated(rig, source)
+    source.now += SECOND
+    source.put("1", "2", source.world["1"].tasks["2"].body | {"edited": True})  # type: ignore[operator]  # no side file
+    rig.state = tmp_path / "new state"
+    assert (Status.OK, 1, 0, 9) == ((report := rig.run(take_over=True)).status, report.written, report.trashed, report.adopted)
+    assert whole(rig, source)
