@@ -68,13 +68,14 @@ class Page:
 class Outcome(NamedTuple):
     """What became of a Step: an Entry to record, or a Failure, or neither when it was not begun any more.
 
-    put: its file was put, or is to be; trashed: the file it replaced is in the trash; kept: it came there or into the history just now.
+    put: its file was put, or is to be; trashed: the digest of the file it replaced, if that is in the trash; kept: it came there or into the history
+    just now.
     """
 
     step: Step
     entry: Entry | None = None
     put: bool = False
-    trashed: bool = False
+    trashed: bytes = b""
     kept: bool = False
     error: SyncdError | None = None
 
@@ -167,24 +168,25 @@ class Writer:
             return Outcome(step, _entry(step, step.entry.etag)._replace(digest=step.entry.digest, size=step.entry.size))
         if action is Action.COMPARE and found is not None and stands(self._job, file, found):
             return Outcome(step, _entry(step, found.etag))
-        trashed = False
+        trashed = b""
         if action is Action.REPLACE and step.entry is not None:
             # whatever on_delete says, since no Guard watches a put
             trash = self._layout.trash(step.project, step.task, step.entry.digest, self._job.clock.now())
-            trashed = rescue(self._job, file.key, step.entry.digest, trash)
+            trashed = step.entry.digest if rescue(self._job, file.key, step.entry.digest, trash) else b""
         kept = self._history.keep(step)
-        aside = not kept and self._set_aside(step)
-        return Outcome(step, put=True, trashed=trashed or aside, kept=kept or aside)
+        aside = b"" if kept else self._set_aside(step)
+        return Outcome(step, put=True, trashed=trashed or aside, kept=kept or bool(aside))
 
-    def _set_aside(self, step: Step) -> bool:
-        """Where the Checkpoint was lost, the file that stands there may be the last one of another task, which had this id before."""
+    def _set_aside(self, step: Step) -> bytes:
+        """Where the Checkpoint was lost, the file that stands there may be the last one of another task, which had this id before: its digest."""
         if step.entry is not None or (step.found is None if step.looked else not self._place.inherited):
-            return False
+            return b""
         data = self._job.target.get(step.file.key)
         if data is None or not _of_another(data, step.revision):
-            return False
-        self._job.target.put(self._layout.trash(step.project, step.task, encode.digest(data), self._job.clock.now()), data)
-        return True
+            return b""
+        digest = encode.digest(data)
+        self._job.target.put(self._layout.trash(step.project, step.task, digest, self._job.clock.now()), data)
+        return digest
 
     def _put(self, ready: Outcome) -> Outcome:
         step = ready.step
@@ -228,9 +230,9 @@ class Writer:
         if not outcome.put and not (adopted and step.unsure):
             return []
         put = Event(Op.PUT, why, project, step.task, step.file.digest, step.revision.last_activity, now)
-        if old is None or not outcome.trashed:
+        if not outcome.trashed:
             return [put]
-        return [Event(Op.TRASH, Why.DELETED, project, old.task, old.digest, old.revision.last_activity, now), put]
+        return [Event(Op.TRASH, Why.DELETED, project, step.task, outcome.trashed, old.revision.last_activity if old else 0, now), put]
 
     def _count(self, page: Page, outcomes: Sequence[Outcome], failed: Sequence[Failure]) -> None:
         report, tasks = self._report, sum(step.counts.tasks for step in page.steps)  # side files are none
@@ -246,7 +248,7 @@ class Writer:
                 report.bytes_written += len(outcome.step.file.data)
                 report.healed += one * (why is Why.HEALED)
                 report.written += one * (why is not Why.HEALED)
-                report.trashed += one * outcome.trashed
+                report.trashed += one * bool(outcome.trashed)
             elif action is Action.COMPARE:
                 report.adopted += one
             else:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from syncd import encode
 from syncd.checkpoint import sqlite
 from syncd.clock import format_time
 from syncd.errors import TaskError
@@ -195,6 +196,7 @@ def test_nor_does_a_new_server_whose_tasks_come_later(rig: Rig, source: MemorySo
     source.put("1", "9", {"id": 9})
     assert (Kind.INCREMENTAL, 2, 1) == ((report := rig.run()).kind, report.written, report.trashed)
     assert lost in rig.files().values()
+    assert ("trash", encode.digest(lost).hex()) in [(line["op"], line["digest"]) for line in rig.feeds()]
 
 
 def test_an_edited_task_of_a_lost_checkpoint_is_simply_put(rig: Rig, source: MemorySource, tmp_path: Path) -> None:
