@@ -134,7 +134,7 @@ def sync(
     *,
     full: Annotated[bool, typer.Option("--full", help="Read every body and check every file.")] = False,
     confirm_deletes: Annotated[str, typer.Option(metavar="PLAN_ID", help="Let the deletions of exactly this Plan pass the Guard.")] = "",
-    take_over: Annotated[bool, typer.Option("--take-over", help="Inherit a place in the Target from another Checkpoint.")] = False,
+    take_over: Annotated[bool, typer.Option("--take-over", help="Inherit a place in the Target from another Checkpoint; by a full Run.")] = False,
 ) -> int:
     """Run Syncs now, one after the other.
 

@@ -16,7 +16,7 @@ import orjson
 
 from syncd import encode, keys
 from syncd.clock import format_time
-from syncd.errors import OwnedError, TargetError
+from syncd.errors import OwnedError, SyncdError, TargetError
 from syncd.model import Stat, TaskFile
 from syncd.run.job import Job
 from syncd.run.outlook import outlook
@@ -46,13 +46,12 @@ class Place:
                 return
             target = self._job.target
             found = target.get(keys.OWNER)
+            refused = self._refused(found)
+            if refused is not None and not (found is not None and self._take_over):
+                raise refused
             if found is None:
-                if emptied := self._emptied():
-                    raise TargetError(emptied)
                 self._create(self._marker())
-            elif not self._ours(found):
-                if not self._take_over:
-                    raise OwnedError(self._refusal(found))
+            elif refused is not None:
                 log.warning("taking over %s from %s", target.place, _describe(found, self._job.checkpoint.id))
                 found = self._marker(inherited=True)
                 target.put(keys.OWNER, found)
@@ -60,18 +59,18 @@ class Place:
             target.sweep()
             self._claimed, self.inherited = True, bool(_parse(found or b"").get("inherited"))
 
-    def refusal(self) -> str:
-        """Why a Run would not get the place; empty when it would. Only asks."""
-        found = self._job.target.get(keys.OWNER)
-        return self._emptied() if found is None else "" if self._ours(found) else self._refusal(found)
+    def refusal(self) -> SyncdError | None:
+        """Why a Run would not get the place; None when it would. Only asks."""
+        return self._refused(self._job.target.get(keys.OWNER))
 
-    def _emptied(self) -> str:
-        """What to say of a place without a marker in which Entries tell of files: a disk is not mounted, say; empty when there may be none."""
+    def _refused(self, found: bytes | None) -> SyncdError | None:
+        if found is not None:
+            return None if self._ours(found) else OwnedError(self._refusal(found))
         checkpoint, name = self._job.checkpoint, self._job.name
         held = sum(checkpoint.size(name, collection) for collection in checkpoint.states(name))
         if self._anew or not held or outlook(self._job).moved:
-            return ""
-        return (
+            return None
+        return TargetError(  # Entries tell of files, and nothing says whose they are: a disk is not mounted, say
             f"{self._job.target.place} has no owner marker any more, though {held:,} tasks were put there. If it is a disk, mount it; if it was "
             f"emptied, stop syncd and run `syncd sync {name} --full`, which puts everything again"
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from syncd.clock import SECOND
-from syncd.errors import GuardTripped, OwnedError
+from syncd.errors import GuardTripped
 from syncd.model import Collection, CollectionState, Failure, Kind
 from syncd.plan import Action, Missing
 from syncd.run import PARTIAL
@@ -25,7 +25,7 @@ from syncd.run.writer import Step
 class PlanLine:
     """One line of a Plan. sign: `+` new, `~` changed or healed, `-` deleted, `!` error or Guard; task None: a whole Collection or file.
 
-    exit_code: what this line alone makes of the command: 0, 3 for a failure, 11 for a place of another owner, 20 for the Guard.
+    exit_code: what this line alone makes of the command: 0, 1 for an emptied place, 3 for a failure, 11 for another owner's, 20 for the Guard.
     """
 
     sign: str
@@ -43,7 +43,7 @@ def plan_sync(job: Job, kind: Kind | None = None) -> Iterator[PlanLine]:
         yield line
     # a Run that writes nothing does not ask whose place it is; a full one always does
     if (writes or expected.kind is Kind.FULL) and (refusal := Place(job, take_over=False, anew=kind is Kind.FULL).refusal()):
-        yield PlanLine("!", job.name, None, f"a Run would be refused: {refusal}", OwnedError.exit_code)
+        yield PlanLine("!", job.name, None, f"a Run would be refused: {refusal}", refusal.exit_code)
 
 
 def _lines(job: Job, expected: Outlook) -> Iterator[PlanLine]:

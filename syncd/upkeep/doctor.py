@@ -117,7 +117,7 @@ def _checkpoint(config: Config) -> Iterator[Finding]:
 def _target(config: Config, sync: str, clock: Clock) -> Iterator[Finding]:
     with closing(open_checkpoint(config, read_only=True)) as checkpoint, opened(config, sync, checkpoint, clock) as job:
         if refusal := Place(job, take_over=False).refusal():
-            yield Finding(Sign.WRONG, refusal)
+            yield Finding(Sign.WRONG, str(refusal))
             return
         yield Finding(Sign.OK, f"{job.target.place}: answers, and no other syncd owns it")
         inspected = list(job.target.inspect()) if isinstance(job.target, Inspected) else []

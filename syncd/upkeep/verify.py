@@ -79,7 +79,7 @@ def verify(job: Job, *, read: float = 0.0, source: bool = False) -> Iterator[Ver
             wrong |= line.sign != SAME
             yield line
     if wrong and (refusal := Place(job, take_over=False, anew=True).refusal()):
-        yield VerifyLine(ERROR, "", None, "", refusal)
+        yield VerifyLine(ERROR, "", None, "", str(refusal))
     yield from (line._replace(source=True) for line in (_source(job) if source else _failing(job)))
 
 
