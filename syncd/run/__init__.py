@@ -95,7 +95,10 @@ def _reported(
     report.source_requests_failed = job.source.failed.tries - asked[2]
     report.target_requests_failed = min(report.target_requests, job.target.failed.tries - asked[3])
     report.seconds = job.clock.monotonic() - begun
-    job.checkpoint.finish(lease, report, job.clock.now(), full_since=expected.resumed)
+    full_since = expected.resumed
+    if run.went_on and full_since is None:  # silent edits in what the earlier Run read wait no longer than ever: a full Run is due as before
+        full_since = job.checkpoint.last_full(job.name) or 0
+    job.checkpoint.finish(lease, report, job.clock.now(), full_since=full_since)
     return report
 
 
@@ -122,7 +125,7 @@ def _publish_quietly(job: Job, lease: Lease, place: Place, report: Report) -> No
 
 @dataclass(slots=True)
 class _Run:
-    """What the steps below share."""
+    """What the steps below share. went_on: part of a Collection was read by an earlier Run, whose first pass this one goes on with."""
 
     job: Job
     lease: Lease
@@ -131,6 +134,7 @@ class _Run:
     writer: Writer
     expected: Outlook
     listed: Listing | None = None
+    went_on: bool = False
 
     def listing(self, project: str) -> Listing:
         """What stands in the Target: all of it once a full Run, otherwise what could be this Collection's."""
@@ -236,6 +240,7 @@ def _read(run: _Run, state: CollectionState, reading: Reading) -> tuple[Collecti
     known = job.checkpoint.known(job.name, project)
     now = job.clock.now()
     drafts = reading.since is None or undated_due(job, state)
+    run.went_on |= reading.position is not None
     listing = run.listing(project) if listed(job, state, reading) else None
     if first and listing is not None and reading.position is None:
         state = replace(state, fresh=nothing_stands(job, project, listing))

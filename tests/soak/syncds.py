@@ -197,6 +197,7 @@ class Steady:
             command: list[str | Path] = [sys.executable, "-m", "syncd", "run", "-c", home.config]
             self._child = subprocess.Popen(command, cwd=ROOT, env=home.env, stdout=subprocess.DEVNULL, stderr=log)
         self.counts: dict[str, int] = {}
+        self._last: dict[str, str] = {}  # how each Sync's last Run ended
         self._read = 0
 
     def lines(self) -> list[dict[str, Any]]:
@@ -212,11 +213,14 @@ class Steady:
         found: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
         for line in found:
             if "status" in line:
+                line["after"], self._last[line["sync"]] = self._last.get(line["sync"], ""), line["status"]
                 self.counts[line["status"]] = self.counts.get(line["status"], 0) + 1
         return found
 
     def wait_well(self, *, full: bool) -> None:
-        """Until a Run of each Sync, a full one if need be, that begins from now on has ended well; what the Guard holds back is meant."""
+        """Until a Run of each Sync, a full one if need be, that begins from now on has ended well; what the Guard holds back is meant. (A full Run after
+        one that failed may go on with a first pass of that one; then the full one is still to come.)
+        """
         self.lines()
         missing, begun, end = set(SYNCS), time.time(), time.monotonic() + LONGEST
         while missing:
@@ -226,7 +230,7 @@ class Steady:
             for line in self.lines():
                 if meant := re.search(r"--confirm-deletes (\w+)", line["message"]):
                     self.home.run("sync", line["sync"], "--confirm-deletes", meant[1])
-                elif line.get("status") == "ok" and began(line["run"]) > begun and not (full and line["kind"] != "full"):
+                elif line.get("status") == "ok" and began(line["run"]) > begun and not (full and (line["kind"] != "full" or line["after"] == "failed")):
                     missing.discard(line["sync"])
 
     def pause(self) -> None:

@@ -164,6 +164,22 @@ def test_a_run_that_goes_on_with_a_killed_one_makes_the_next_full_one_due_no_lat
     assert whole(rig, source)
 
 
+def test_a_full_run_that_goes_on_with_the_first_pass_of_a_new_collection_leaves_the_full_one_due(rig: Rig, source: MemorySource) -> None:
+    """The danger: a silent edit behind the position, and a Run that calls itself the full one."""
+    rig.run()
+    rig.clock.micros += DAY // 2
+    source.add("2", TASKS)
+    with suppress(Died):
+        rig.run(life=Life(200))
+    assert "2/1.json" in rig.tasks()
+    source.put("2", "1", {"id": 1, "silently": True}, silent=True)
+    rig.clock.micros += DAY // 2
+    assert (Status.OK, Kind.FULL) == ((report := rig.run()).status, report.kind)
+    assert (Status.OK, Kind.FULL) == ((report := rig.run()).status, report.kind)
+    assert whole(rig, source)
+    assert Kind.INCREMENTAL is rig.run().kind
+
+
 def test_runs_that_failed_before_they_read_anything_make_the_next_full_one_due_no_sooner(rig: Rig, source: MemorySource) -> None:
     source.fail("collections", 1, SourceError("500"))
     assert rig.run().status is Status.FAILED
