@@ -218,9 +218,7 @@ class Steady:
         return found
 
     def wait_well(self, *, full: bool) -> None:
-        """Until a Run of each Sync, a full one if need be, that begins from now on has ended well; what the Guard holds back is meant. (A full Run after
-        one that failed may go on with a first pass of that one; then the full one is still to come.)
-        """
+        """Until a Run of each Sync, a full one if need be, that begins from now on has ended well; what the Guard holds back is meant."""
         self.lines()
         missing, begun, end = set(SYNCS), time.time(), time.monotonic() + LONGEST
         while missing:
@@ -230,8 +228,10 @@ class Steady:
             for line in self.lines():
                 if meant := re.search(r"--confirm-deletes (\w+)", line["message"]):
                     self.home.run("sync", line["sync"], "--confirm-deletes", meant[1])
-                elif line.get("status") == "ok" and began(line["run"]) > begun and not (full and (line["kind"] != "full" or line["after"] == "failed")):
-                    missing.discard(line["sync"])
+                elif line.get("status") == "ok" and began(line["run"]) > begun:
+                    # a full Run after one that failed may go on with a first pass of that one: then the full one is still to come
+                    enough = not full or (line["kind"] == "full" and line["after"] != "failed")
+                    missing -= {line["sync"]} if enough else set()
 
     def pause(self) -> None:
         self._child.send_signal(signal.SIGSTOP)
